@@ -1,0 +1,53 @@
+# Two commands matter: `make demo` and `make test`. Both set up .venv first, once.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types pytest format bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## train on printed letters, test on unseen scripts and real handwriting (about 5 minutes)
+	@$(BIN)/python experiments/demo.py
+
+test: lint types pytest  ## lint, types and all tests (about 15 minutes on two cores)
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	@$(BIN)/mypy mtl_jax
+
+pytest: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest
+
+format: $(VENV)/.installed-dev  ## put the code into the project's form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.installed  ## time one second-order MAML step
+	@$(BIN)/mtl-jax bench maml --json
+
+clean:  ## remove .venv and what tools left behind; runs stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "mtl_jax: error: $(PYTHON) must be Python 3.11 or newer with venv and pip: set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+# touched when the packages are in; newer requirements install again
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing mtl_jax and what it needs (a minute or two, once) ..."
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing mtl_jax and its development tools (a minute or two, once) ..."
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.installed

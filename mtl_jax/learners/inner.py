@@ -1,0 +1,83 @@
+"""The inner loop: a few optimiser steps on one task's loss, differentiable from end to end."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.types import Array, PyTree
+
+
+def inner_loop(
+    loss: Callable[[PyTree], Array],
+    params: PyTree,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    order: int = 2,
+    remat: bool = False,
+    each: Callable[[PyTree], Any] | None = None,
+) -> tuple[PyTree, Any]:
+    """Take `steps` optimiser steps on `loss`, in one scan.
+
+    phi_0 = params;  phi_{k+1} = phi_k + u(grad loss(phi_k))
+
+    Args:
+        loss: phi -> scalar, the support loss.
+        params: where the loop starts; any tree of float arrays.
+        optimizer: the update rule u, any optax transformation.
+        steps: how many, at least 0.
+        order: 2 differentiates through the gradients; 1 takes them for constants (first-order MAML).
+        remat: recompute each step's forward pass in the outer backward pass instead of keeping it.
+        each: phi -> anything, looked at after every step.
+
+    Returns:
+        (phi after the last step, what `each` gave with a leading [steps] axis, or None).
+
+    Raises:
+        ValueError: steps below 0, or an order other than 1 and 2.
+
+    Reference: Finn et al. 2017, arXiv 1703.03400.
+    """
+    if steps < 0 or order not in (1, 2):
+        raise ValueError(f"inner steps must be at least 0 and order 1 or 2, not {steps} and {order}")
+
+    def step(carry: tuple[PyTree, Any], _: None) -> tuple[tuple[PyTree, Any], Any]:
+        phi, opt_state = carry
+        grads = jax.grad(loss)(jax.lax.stop_gradient(phi) if order == 1 else phi)
+        if order == 1:  # the loss may hold outer parameters of its own
+            grads = jax.lax.stop_gradient(grads)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
+            updates, opt_state = optimizer.update(grads, opt_state, phi)
+        phi = optax.apply_updates(phi, updates)
+        return (phi, opt_state), None if each is None else each(phi)
+
+    body = jax.checkpoint(step, prevent_cse=False) if remat else step
+    (phi, _), seen = jax.lax.scan(body, (params, optimizer.init(params)), None, length=steps)
+    return phi, seen
+
+
+def inner_optimizer_or_sgd(
+    inner_optimizer: optax.GradientTransformation | None, inner_lr: float
+) -> optax.GradientTransformation:
+    """The optimiser given, once it is known to have a derivative at a zero gradient; else plain SGD.
+
+    Raises:
+        ValueError: the optimiser's update has no finite derivative where a gradient is exactly 0, so that every
+            meta-gradient would turn NaN (optax.adam without eps_root does so); or inner_lr is not above 0.
+    """
+    if inner_optimizer is None:
+        if inner_lr <= 0:
+            raise ValueError(f"inner_lr must be above 0, not {inner_lr}")
+        return optax.sgd(inner_lr)
+    rule = inner_optimizer
+
+    def moved(gradient: Array) -> Array:
+        params = jnp.ones(1)
+        return rule.update(gradient, rule.init(params), params)[0].sum()
+
+    with jax.ensure_compile_time_eval(), jax.numpy_dtype_promotion("standard"):
+        if not bool(jnp.isfinite(jax.grad(moved)(jnp.zeros(1))).all()):
+            raise ValueError("inner_optimizer has no derivative at a zero gradient: give it eps_root, say 1e-8")
+    return rule

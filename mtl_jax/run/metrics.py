@@ -1,0 +1,54 @@
+"""Figures of a run: confidence intervals, and the files that hold them."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def ci95(values: Any) -> float:
+    """Half-width of the 95 % interval of a mean: 1.96 std(ddof=1) / sqrt(n); nan below two values."""
+    values = np.asarray(values, np.float64)
+    return float(1.96 * values.std(ddof=1) / math.sqrt(values.size)) if values.size > 1 else math.nan
+
+
+def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
+    """Add one line to a JSON-lines file."""
+    with path.open("a") as file:
+        file.write(json.dumps(_plain(row)) + "\n")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; a last line cut short by a crash is left out."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(_plain(value), indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Array scalars as Python numbers, and what JSON cannot hold (nan, infinities) as null."""
+
+    def plain(v: Any) -> Any:
+        if isinstance(v, Mapping):
+            return _plain(v)
+        if isinstance(v, (list, tuple)):
+            return [plain(i) for i in v]
+        v = v.item() if hasattr(v, "item") else v
+        return None if isinstance(v, float) and not math.isfinite(v) else v
+
+    return {k: plain(v) for k, v in row.items()}

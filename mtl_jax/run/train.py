@@ -1,0 +1,232 @@
+"""train: one loop for every learner, steps compiled many to a call."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.data.episodes import check_request
+from mtl_jax.run.evaluate import Evaluation, episode_sampler, evaluate
+from mtl_jax.run.folder import RunFolder
+from mtl_jax.run.optimizer import freeze, meta_optimizer
+from mtl_jax.run.parallel import auto_chunk
+from mtl_jax.run.step import meta_steps
+from mtl_jax.types import Array, Learner, PyTree, Sampler, TrainState
+
+SECONDS_A_CALL = 2.0  # how long one compiled call may run before the host looks in
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss or the meta-gradient stopped being finite."""
+
+
+class Trained(NamedTuple):
+    """What a run gives.
+
+    Attributes:
+        state: the last TrainState.
+        theta: of the best validation score where there was validation, else the last.
+        score: that score: accuracy, or minus the mean squared error; None without validation.
+        history: one dict a logged window: step, loss, accuracy or mse, grad_norm, tasks_per_s, and at validation
+            val_accuracy or val_mse with val_ci95.
+        seconds: wall time of this call.
+        interrupted: Ctrl-C ended it early, with everything saved.
+    """
+
+    state: TrainState
+    theta: PyTree
+    score: float | None
+    history: list[dict[str, Any]]
+    seconds: float
+    interrupted: bool
+
+
+def train(
+    learner: Learner,
+    pool: Any,
+    key: Array,
+    ways: int = 5,
+    shots: int = 1,
+    queries: int = 15,
+    tasks: int = 16,
+    steps: int = 1000,
+    optimizer: optax.GradientTransformation | None = None,
+    augment: str = "none",
+    sample: Sampler | None = None,
+    task_chunk: int | None = None,
+    val_pool: Any = None,
+    val_sample: Sampler | None = None,
+    val_every: int = 500,
+    val_episodes: int = 200,
+    val_size: tuple[int, int, int] | None = None,
+    log_every: int = 50,
+    out: str | PathLike[str] | None = None,
+    config: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    theta: PyTree | None = None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Trained:
+    """Meta-train: theta <- theta + u(grad_theta 1/T sum_i loss(theta, task_i)), `steps` times.
+
+    Args:
+        learner: the method.
+        pool: a ClassPool, or whatever `sample` draws from.
+        key: a JAX random key. Step k draws its tasks from fold_in(key, k).
+        ways, shots, queries: the size of each training task.
+        tasks: tasks of a meta-batch.
+        steps: meta-steps in all; a resumed run does what is left of them.
+        optimizer: any optax transformation; `meta_optimizer(1e-3, steps)` unless given. Weights under theta's key
+            "frozen" are masked out of it.
+        augment: "none", "rotations" or "flip_crop"; see `sample_episode`. Validation uses none.
+        sample: (key, pool) -> Episode in place of `sample_episode`, for tasks of another kind.
+        task_chunk: tasks at a time; chosen by backend and size unless given. It does not change the result.
+        val_pool: validate on it every `val_every` steps, always on the same `val_episodes` episodes.
+        val_sample: (key, pool) -> Episode for validation; `sample` unless given, else
+            episodes of `val_size` = (ways, shots, queries), those of training unless given.
+        log_every: meta-steps averaged into one row of the history.
+        out: a folder for config.json, metrics.jsonl and checkpoints/; nothing is written unless given.
+        config: what config.json shall hold.
+        resume: go on from `out`'s last checkpoint; without it a folder that holds a run is refused.
+        theta: start from these parameters instead of learner.init's.
+        on_progress: called with the latest row after every compiled call.
+
+    Returns:
+        Trained.
+
+    Raises:
+        ValueError: sizes that the pool cannot give, counts below 1, a folder that holds a run (or none to resume).
+        NonFiniteError: the loss or gradient is not finite; the state before that step is saved.
+    """
+    for name, value in (("tasks", tasks), ("steps", steps), ("val_every", val_every), ("log_every", log_every)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    if sample is None:
+        check_request(pool, ways, shots, queries, augment)
+        sample = episode_sampler(ways, shots, queries, augment)
+        if val_pool is not None and val_sample is None:
+            val_size = val_size or (ways, shots, queries)
+            check_request(val_pool, *val_size)
+            val_sample = episode_sampler(*val_size)
+    folder = None if out is None else RunFolder(out, config, resume)
+
+    init_key, run_key, val_key = jax.random.split(key, 3)
+    episode = sample(init_key, pool)
+    if theta is None:
+        theta = learner.init(init_key, episode.support_x)
+    rule = freeze(optimizer or meta_optimizer(1e-3, steps), theta)
+    state = TrainState(theta, rule.init(theta), jnp.int32(0), run_key)
+    best_theta, best_score = None, None
+    if folder is not None:
+        if resume:
+            state, best_theta, best_score = folder.restore(state)
+        folder.start()
+    state = jax.tree.map(jnp.array, state)  # buffers of our own: each call is given the last one's to overwrite
+
+    chunk = task_chunk or auto_chunk(episode, tasks)
+    step, began, history = int(state.step), time.perf_counter(), [] if folder is None else folder.history
+    window, pace = _Window(), _Pace()
+    try:
+        with _deferred_interrupt() as interrupted:
+            while step < steps and not interrupted.is_set():
+                until = min(steps, *(step - step % every + every for every in (log_every, val_every)))
+                count = min(pace.steps, until - step)
+                with pace:
+                    state, sums, finite = meta_steps(learner, sample, rule, tasks, chunk, state, pool, jnp.int32(count))
+                    reached = int(state.step)
+                if not finite:
+                    if folder is not None and reached:
+                        folder.save(state, None)
+                    raise NonFiniteError(
+                        f"loss or meta-gradient not finite at step {reached + 1}; step {reached} is kept: "
+                        "try a lower --meta-lr or --inner-lr, or a smaller --clip"
+                    )
+                window.add(count, sums)
+                step, score = reached, None
+                row = {"step": step, **window.mean(), "tasks_per_s": window.steps_per_second() * tasks}
+                at_end, at_val = step == steps, step == steps or step % val_every == 0
+                if at_val and val_pool is not None:
+                    seen = evaluate(
+                        learner, state.theta, val_pool, val_key, episodes=val_episodes, sample=val_sample or sample
+                    )
+                    row, score = row | {f"val_{seen.metric}": seen.mean, "val_ci95": seen.ci95}, _score(seen)
+                    if best_score is None or score > best_score:
+                        best_theta, best_score = jax.tree.map(jnp.array, state.theta), score
+                if at_val or at_end or step % log_every == 0:
+                    history.append(row)
+                    window = _Window()
+                    if folder is not None:
+                        folder.log(row)
+                if folder is not None and at_val:
+                    folder.save(state, score)
+                if on_progress is not None:
+                    on_progress(row)
+        if folder is not None and step < steps:
+            folder.save(state, None)
+    finally:
+        if folder is not None:
+            folder.close()
+    theta = state.theta if best_theta is None else best_theta
+    return Trained(state, theta, best_score, history, time.perf_counter() - began, step < steps)
+
+
+def _score(seen: Evaluation) -> float:
+    """Higher is better: an accuracy, or minus an error."""
+    return seen.mean if seen.metric == "accuracy" else -seen.mean
+
+
+class _Window:
+    """Means over the steps since the last logged row."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.count, self.began = 0, time.perf_counter()
+
+    def add(self, count: int, sums: Mapping[str, Array]) -> None:
+        self.count += count
+        self.sums = {k: self.sums.get(k, 0.0) + float(v) for k, v in sums.items()}
+
+    def mean(self) -> dict[str, float]:
+        return {k: v / self.count for k, v in self.sums.items()}
+
+    def steps_per_second(self) -> float:
+        return self.count / max(time.perf_counter() - self.began, 1e-9)
+
+
+class _Pace:
+    """How many steps make a call of about SECONDS_A_CALL: one at first, then up to twice the last each time."""
+
+    def __init__(self) -> None:
+        self.steps, self.began = 1, 0.0
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        took = time.perf_counter() - self.began
+        self.steps = max(1, min(2 * self.steps, int(self.steps * SECONDS_A_CALL / max(took, 1e-6))))
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that the call under way ends well; a second one raises as usual."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+        yield pressed
+        return
+
+    def note(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, usual)
+
+    usual = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, usual)

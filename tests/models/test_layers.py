@@ -1,0 +1,88 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtl_jax import models
+from mtl_jax.models.layers import convolve, max_pool
+
+
+@pytest.mark.parametrize(("size", "stride", "shape"), [(3, 1, (7, 7)), (3, 2, (7, 6)), (3, 2, (8, 5)), (1, 2, (5, 4)), (5, 1, (6, 6))])
+def test_convolve_equals_lax_conv(key, size, stride, shape):
+    x = jax.random.normal(key, (2, *shape, 3))
+    kernel = jax.random.normal(key, (size, size, 3, 4))
+    p = (size - 1) // 2
+    dims = ("NHWC", "HWIO", "NHWC")
+    want = jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((p, p), (p, p)), dimension_numbers=dims)
+    np.testing.assert_allclose(convolve(x, kernel, stride), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (7, 6), (5, 9)])
+def test_max_pool_equals_reduce_window(key, shape):
+    x = jax.random.normal(key, (2, *shape, 3))
+    want = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    np.testing.assert_array_equal(max_pool(x), want)
+
+
+@pytest.mark.parametrize("downsample", ["pool", "stride"])
+def test_norm_modes_share_parameters_and_differ_in_moments(key, downsample):
+    x = jax.random.uniform(key, (6, 16, 16, 1))
+    nets = {m: models.conv4(3, 4, m, downsample) for m in ("transductive", "support", "none")}
+    params = nets["support"].init(key, x)
+    shapes = jax.tree.map(jnp.shape, params)
+    assert all(jax.tree.map(jnp.shape, n.init(key, x)) == shapes for n in nets.values())
+    out = {m: n.apply(params, x) for m, n in nets.items()}
+    assert out["transductive"][1] is None
+    assert out["none"][1] is None
+    np.testing.assert_array_equal(out["transductive"][0], out["support"][0])  # a batch's own moments, both
+    stats = out["support"][1]
+    assert len(stats) == 4
+    # under the whole batch's moments, one image's outputs do not depend on what else is in its batch
+    for net in (nets["support"], nets["transductive"]):
+        np.testing.assert_allclose(net.apply(params, x[:1], stats)[0], out["support"][0][:1], rtol=1e-4, atol=1e-5)
+    alone = nets["transductive"].apply(params, x[:1])[0]
+    assert not np.allclose(alone, out["support"][0][:1], atol=1e-3)
+
+
+def test_normalised_activations_have_the_moments_asked_for(key):
+    from mtl_jax.models.layers import Norm
+
+    x = 3 + 2 * jax.random.normal(key, (50, 4, 4, 5))
+    norm = Norm("support")
+    variables = norm.init(key, x, None)
+    y, (mean, var) = norm.apply(variables, x, None)
+    np.testing.assert_allclose(mean, x.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(var, x.var((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std((0, 1, 2)), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [lambda: models.conv4(3, 4), lambda: models.mlp(3, (8, 6))])
+def test_without_head_the_features_come_out(key, make):
+    net = make()
+    x = jax.random.uniform(key, (6, 16, 16, 1))
+    params = net.init(key, x)
+    body = {k: v for k, v in params.items() if k != "head"}
+    features, _ = net.apply(body, x)
+    logits, _ = net.apply(params, x)
+    head = params["head"]
+    np.testing.assert_allclose(features @ head["kernel"] + head["bias"], logits, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"norm": "batch"}, "unknown norm 'batch'"),
+        ({"downsample": "mean"}, "unknown downsample 'mean'"),
+        ({"width": 0}, "at least 1"),
+        ({"ways": 0}, "at least 1"),
+    ],
+)
+def test_bad_settings(settings, words):
+    with pytest.raises(ValueError, match=words):
+        models.conv4(**settings)
+
+
+def test_too_small_an_image_is_refused_with_its_shape(key):
+    with pytest.raises(ValueError, match=r"16x16.*\(2, 8, 8, 1\)"):
+        models.conv4(3, 4).apply({}, jnp.zeros((2, 8, 8, 1)))
