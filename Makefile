@@ -1,10 +1,13 @@
 # Two commands matter: `make demo` and `make test`. Both set up .venv first, once.
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTHON  ?= python3
+WORKERS ?= 2
+VENV    := .venv
+BIN     := $(VENV)/bin
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
 .PHONY: help demo test lint types pytest format bench clean
 
 help:  ## this list
@@ -23,31 +26,33 @@ types: $(VENV)/.installed-dev
 	@$(BIN)/mypy mtl_jax
 
 pytest: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 format: $(VENV)/.installed-dev  ## put the code into the project's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.installed  ## time one second-order MAML step
-	@$(BIN)/mtl-jax bench maml --json
+	@$(BIN)/mtl-jax bench maml
 
 clean:  ## remove .venv and what tools left behind; runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-$(VENV)/bin/python:
+# A .venv left half-made has no stamp, and is mended.
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "mtl_jax: error: $(PYTHON) must be Python 3.11 or newer with venv and pip: set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "making $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
+	@touch $@
 
-# touched when the packages are in; newer requirements install again
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+# Touched when the packages are in; newer requirements install again.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "installing mtl_jax and what it needs (a minute or two, once) ..."
 	@$(PIP) -e .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "installing mtl_jax and its development tools (a minute or two, once) ..."
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.installed

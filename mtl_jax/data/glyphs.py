@@ -129,7 +129,7 @@ def _distort(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     stretch = np.exp(rng.normal(0, 0.10))
     cos, sin = np.cos(turn), np.sin(turn)
     p = p @ np.asarray([[stretch, 0.0], [slant, 1 / stretch]]) @ np.asarray([[cos, sin], [-sin, cos]])
-    size = 17.0 * (span / (0.65 * EM)) ** 0.4 * np.exp(rng.normal(0, 0.15))
+    size = 16.0 * (span / (0.65 * EM)) ** 0.4 * np.exp(rng.normal(0, 0.13))
     size = min(size, 24.0 / np.ptp(p, axis=0).max()) if len(p) > 1 else size
     p = p * size
     middle = (p.min(0) + p.max(0)) / 2

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +39,7 @@ class Trained(NamedTuple):
             val_accuracy or val_mse with val_ci95.
         seconds: wall time of this call.
         interrupted: Ctrl-C ended it early, with everything saved.
+        folder: where it was written, if it was.
     """
 
     state: TrainState
@@ -46,6 +48,7 @@ class Trained(NamedTuple):
     history: list[dict[str, Any]]
     seconds: float
     interrupted: bool
+    folder: Path | None
 
 
 def train(
@@ -173,7 +176,8 @@ def train(
         if folder is not None:
             folder.close()
     theta = state.theta if best_theta is None else best_theta
-    return Trained(state, theta, best_score, history, time.perf_counter() - began, step < steps)
+    seconds = time.perf_counter() - began
+    return Trained(state, theta, best_score, history, seconds, step < steps, None if folder is None else folder.path)
 
 
 def _score(seen: Evaluation) -> float:

@@ -1,0 +1,38 @@
+"""A progress line on standard error: loss, accuracy, tasks a second and the time left."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """`on_progress` for `train`: a bar on a terminal; elsewhere one line whenever there is a validation."""
+
+    def __init__(self, steps: int, label: str = "train"):
+        self._steps, self._label = steps, label
+        self._console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        self._bar = Bar(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task(label, total=steps, figures="compiling ...")
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        """Show the latest row of figures."""
+        names = ("loss", "accuracy", "mse", "val_accuracy", "val_mse")
+        parts = [f"{n} {row[n]:.4g}" for n in names if n in row and (n != "mse" or row["mse"] != row["loss"])]
+        figures = "  ".join([*parts, f"{row['tasks_per_s']:.0f} tasks/s"])
+        self._bar.update(self._task, completed=row["step"], figures=figures)
+        if not self._console.is_terminal and any(n.startswith("val_") for n in row):
+            self._console.print(f"{self._label} {row['step']}/{self._steps}  {figures}", highlight=False, soft_wrap=True)
