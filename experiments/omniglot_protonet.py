@@ -40,7 +40,9 @@ def main() -> None:
     for norm, shots in (("transductive", 1), ("support", 1), ("transductive", 5), ("support", 5)):
         seen = evaluate(learner(norm), run.theta, test, jax.random.key(1), 5, shots, 15, episodes=1000)
         rows.append({"norm": norm, "shots": shots, "accuracy": seen.accuracy, "ci95": seen.ci95})
-        print(f"omniglot 5-way {shots}-shot, protonet, norm {norm}: {100 * seen.accuracy:.2f} ± {100 * seen.ci95:.2f} %")
+        print(
+            f"omniglot 5-way {shots}-shot, protonet, norm {norm}: {100 * seen.accuracy:.2f} ± {100 * seen.ci95:.2f} %"
+        )
     write_json(
         run.folder / "result.json",
         {"experiment": "omniglot_protonet", "steps": args.steps, "seed": args.seed, "episodes": 1000}

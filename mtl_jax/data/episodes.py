@@ -59,17 +59,18 @@ def sample_episode(
     """
     check_request(pool, ways, shots, queries, augment)
     class_key, image_key, augment_key = jax.random.split(key, 3)
-    drawn = _draw(class_key, jnp.int32(pool.classes * (4 if augment == "rotations" else 1)),
-                  pool.classes * (4 if augment == "rotations" else 1), ways)
+    bound = pool.classes * (4 if augment == "rotations" else 1)
+    drawn = _draw(class_key, jnp.int32(bound), bound, ways)
     base = drawn % pool.classes
     pick = jax.vmap(lambda k, n: _draw(k, n, pool.largest, shots + queries))
     which = pick(jax.random.split(image_key, ways), pool.count[base])  # [ways, shots + queries]
-    x = pool.images[pool.start[base][:, None] + which].astype(jnp.float32) / 255.0
+    x = pool.images[pool.start[base][:, None] + which]  # uint8 until the end: a quarter of the bytes to move
     if augment == "rotations":
         x = jax.vmap(_rotate)(x, drawn // pool.classes)
     elif augment == "flip_crop":
         keys = jax.random.split(augment_key, (ways, shots + queries))
         x = jax.vmap(jax.vmap(_flip_crop))(keys, x)
+    x = x.astype(jnp.float32) / 255.0
     labels = jnp.arange(ways, dtype=jnp.int32)
     return Episode(
         support_x=x[:, :shots].reshape(-1, *x.shape[2:]),

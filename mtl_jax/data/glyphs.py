@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -52,7 +52,7 @@ def draw_letter(letter: str, number: int) -> np.ndarray:
 def letter_skeletons(letter: str) -> tuple[np.ndarray, ...]:
     """Return the pen's paths of a letter, [points, 2] (y, x) in pixels of EM, one for each font that has it."""
     outlines = np.stack([_render(letter, font) for font in FONTS if ord(letter) in _covered(font)])
-    rows, cols = outlines.any((0, 2)).nonzero()[0], outlines.any((0, 1)).nonzero()[0]
+    rows, cols = np.flatnonzero(outlines.any((0, 2))), np.flatnonzero(outlines.any((0, 1)))
     outlines = np.pad(outlines[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1], ((0, 0), (1, 1), (1, 1)))
     return tuple(_points(outline, thin) for outline, thin in zip(outlines, _thin(outlines), strict=True))
 
@@ -165,7 +165,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of the drawings; `label` counts the letters of train, then val, then test."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First drawings."}
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First drawings."}
 
     def _info(self) -> Any:
         names = [name for split in ("train", "val", "test") for name in _class_names(split)]

@@ -14,6 +14,7 @@ import numpy as np
 import platformdirs
 from PIL import Image, ImageOps
 
+SPLITS = ("train", "val", "test")
 CODE_VERSION = 1  # raise it whenever the same files would give other arrays: it is part of every cache key
 FILTER = Image.Resampling.LANCZOS
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"))
@@ -107,8 +108,8 @@ def cached(label: str, key: object, make: Callable[[], Labelled], cache_dir: str
     path = cache_folder(cache_dir) / f"{label}-{digest}.npz"
     try:
         with np.load(path, allow_pickle=False) as kept:  # the zip's checksums tell a damaged file
-            names, notes = tuple(kept["names"].tolist()), tuple(kept["notes"].tolist())
-            return Labelled(kept["images"], kept["labels"], names, notes)
+            text = (tuple(kept[part].tolist()) for part in ("names", "notes"))
+            return Labelled(kept["images"], kept["labels"], *text)
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -119,8 +120,8 @@ def cached(label: str, key: object, make: Callable[[], Labelled], cache_dir: str
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                text = {"names": np.asarray(made.names, np.str_), "notes": np.asarray(made.notes, np.str_)}
-                np.savez(file, images=made.images, labels=made.labels, **text)
+                names, notes = np.asarray(made.names, np.str_), np.asarray(made.notes, np.str_)
+                np.savez(file, images=made.images, labels=made.labels, names=names, notes=notes)
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)
@@ -147,6 +148,20 @@ class Scan(NamedTuple):
 def list_images(folder: Path) -> list[Path]:
     """Return the image files of one folder, known by their suffix, in the order of their names."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+
+
+def folder_splits(path: str) -> dict[str, Path]:
+    """Return where the classes of each split are: below train/, val/, test/ if one of these holds folders, else all.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}: give folder:/path with one sub-folder of images a class")
+    below = {split: root / split for split in SPLITS}
+    split_up = {s: p for s, p in below.items() if p.is_dir() and any(child.is_dir() for child in p.iterdir())}
+    return split_up or dict.fromkeys(SPLITS, root)
 
 
 def scan_classes(folder: Path) -> Scan:

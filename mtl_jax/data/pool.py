@@ -74,9 +74,10 @@ class ClassPool:
         values, inverse, count = np.unique(labels, return_inverse=True, return_counts=True)
         if names and len(names) != len(values):
             raise ValueError(f"{len(names)} names for {len(values)} classes: give one name a class, or none")
-        order = np.argsort(inverse, kind="stable")
+        if (np.diff(inverse) < 0).any():
+            images = images[np.argsort(inverse, kind="stable")]
         return cls(
-            images=jnp.asarray(images[order].astype(np.uint8)),
+            images=jnp.array(images.astype(np.uint8, copy=False)),  # a copy: asarray may share the caller's memory
             start=jnp.asarray(np.concatenate([[0], np.cumsum(count)[:-1]]), jnp.int32),
             count=jnp.asarray(count, jnp.int32),
             smallest=int(count.min()),

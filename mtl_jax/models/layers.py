@@ -58,7 +58,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.glorot_normal(), shape)
+        kernel = self.param("kernel", nn.initializers.glorot_normal(), shape, x.dtype)
         return convolve(x, kernel, self.stride)
 
 
@@ -74,8 +74,8 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, moments: Moments | None) -> tuple[Array, Moments | None]:
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-        shift = self.param("shift", nn.initializers.zeros, x.shape[-1:])
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], x.dtype)
+        shift = self.param("shift", nn.initializers.zeros, x.shape[-1:], x.dtype)
         if self.mode == "none":
             return x * scale + shift, None
         if moments is None:

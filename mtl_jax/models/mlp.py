@@ -1,6 +1,7 @@
 """mlp: fully connected layers, for regression and for flat inputs."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -16,10 +17,11 @@ class _MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = x.reshape(len(x), -1)
+        dense = partial(nn.Dense, kernel_init=nn.initializers.glorot_normal(), param_dtype=x.dtype)
         for i, size in enumerate(self.sizes):
-            x = nn.relu(nn.Dense(size, name=f"dense{i}", kernel_init=nn.initializers.glorot_normal())(x))
+            x = nn.relu(dense(size, name=f"dense{i}")(x))
         if self.out is not None and (self.is_initializing() or self.has_variable("params", "head")):
-            x = nn.Dense(self.out, name="head", kernel_init=nn.initializers.glorot_normal())(x)
+            x = dense(self.out, name="head")(x)
         return x
 
 

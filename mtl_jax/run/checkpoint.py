@@ -101,7 +101,9 @@ def _find(folder: Path, best: bool) -> tuple[Any, int]:
     try:
         step = manager.best_step() if best else manager.latest_step()
     except Exception as error:
-        raise CheckpointError(f"{folder} cannot be read ({type(error).__name__}): it is damaged; train again") from error
+        raise CheckpointError(
+            f"{folder} cannot be read ({type(error).__name__}): it is damaged; train again"
+        ) from error
     if step is None:
         manager.close()
         raise CheckpointError(f"no complete checkpoint in {folder}: the run had not saved one yet; train again")
@@ -113,7 +115,10 @@ def _abstract(tree: PyTree) -> PyTree:
 
 
 def _leaves(tree: PyTree) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): v for path, v in jax.tree_util.tree_leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): v
+        for path, v in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def _shapes(metadata: Any) -> dict[str, tuple[int, ...]] | None:

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from mtl_jax.data.episodes import check_request, sample_episode
-from mtl_jax.data.pool import ClassPool
 from mtl_jax.learners.objective import objective
 from mtl_jax.run.metrics import ci95
 from mtl_jax.run.parallel import auto_chunk

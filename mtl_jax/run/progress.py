@@ -35,4 +35,6 @@ class Progress:
         figures = "  ".join([*parts, f"{row['tasks_per_s']:.0f} tasks/s"])
         self._bar.update(self._task, completed=row["step"], figures=figures)
         if not self._console.is_terminal and any(n.startswith("val_") for n in row):
-            self._console.print(f"{self._label} {row['step']}/{self._steps}  {figures}", highlight=False, soft_wrap=True)
+            self._console.print(
+                f"{self._label} {row['step']}/{self._steps}  {figures}", highlight=False, soft_wrap=True
+            )

@@ -50,7 +50,7 @@ def meta_steps(
             updates, opt_state = optimizer.update(grads, state.opt_state, state.theta)
         theta = optax.apply_updates(state.theta, updates)
         new = TrainState(theta, opt_state, state.step + 1, state.key)
-        return new, metrics | {"grad_norm": optax.global_norm(grads)}
+        return new, metrics | {"grad_norm": optax.tree.norm(grads)}
 
     def body(carry: Any) -> Any:
         state, sums, done, _ = carry

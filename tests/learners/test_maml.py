@@ -73,7 +73,7 @@ def test_order_1_is_the_query_gradient_at_phi_and_order_2_is_not(key):
         got = gradient(first, theta, e)
         close(got, want, rtol=1e-9)
         exact = gradient(second, theta, e)
-        assert optax.global_norm(jax.tree.map(jnp.subtract, got, exact)) > 0.01 * optax.global_norm(exact)
+        assert optax.tree.norm(jax.tree.map(jnp.subtract, got, exact)) > 0.01 * optax.tree.norm(exact)
 
 
 @pytest.mark.parametrize("inner", [None, optax.adam(0.1, eps_root=1e-6)])
@@ -82,7 +82,7 @@ def test_finite_differences_through_five_inner_steps(key, inner):
         e = episode(key, dtype=jnp.float64, side=4)
         net = smooth_net()
         learner = learners.maml(net, 0.3, 5, inner_optimizer=inner)
-        check_grads(lambda t: learner.loss(t, e)[0], (net.init(key, e.support_x),), order=1, modes=["rev"])
+        check_grads(lambda t: learner.loss(t, e)[0], (net.init(key, e.support_x),), order=1, modes=["rev"], eps=1e-6)
 
 
 def test_adapt_equals_hand_written_descent(key):
@@ -101,7 +101,7 @@ def test_remat_changes_nothing(key):
     with jax.enable_x64(True):
         e = episode(key, dtype=jnp.float64)
         net = models.conv4(3, 4)
-        theta = jax.tree.map(lambda a: a.astype(jnp.float64), net.init(key, e.support_x))
+        theta = net.init(key, e.support_x)
         on, off = (gradient(learners.maml(net, 0.3, 2, remat=r), theta, e) for r in (True, False))
         close(on, off, rtol=1e-9, atol=1e-12)
 
@@ -163,6 +163,9 @@ def test_adam_without_eps_root_is_what_the_check_says(key):
     from mtl_jax.learners.inner import inner_loop
 
     rule = optax.adam(0.1)
-    loss = lambda p: (p[0] ** 2) + 0.0 * p[1]
+
+    def loss(p):
+        return p[0] ** 2 + p[1] ** 2 * 0.0
+
     g = jax.grad(lambda p: inner_loop(loss, p, rule, 2)[0].sum())(jnp.ones(2))
     assert bool(jnp.isnan(g).any())

@@ -68,7 +68,7 @@ def test_gradient_equals_finite_differences(key):
         e = episode(key)
         x = jax.tree.map(lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, e)
         learner = learners.protonet(models.mlp(None, (4,)))
-        theta = jax.tree.map(lambda a: a.astype(jnp.float64), learner.init(key, e.support_x))
+        theta = jax.tree.map(lambda a: a.astype(jnp.float64), learner.init(key, x.support_x))
         flat, back = jax.flatten_util.ravel_pytree(theta)
         f = jax.jit(lambda v: learner.loss(back(v), x)[0])
         g = jax.grad(f)(flat)
@@ -77,7 +77,9 @@ def test_gradient_equals_finite_differences(key):
         np.testing.assert_allclose(g @ direction, numeric, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("settings", "words"), [({"distance": "l3"}, "unknown distance"), ({"temperature": 0.0}, "above 0")])
+@pytest.mark.parametrize(
+    ("settings", "words"), [({"distance": "l3"}, "unknown distance"), ({"temperature": 0.0}, "above 0")]
+)
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         learners.protonet(models.conv4(None, 4), **settings)

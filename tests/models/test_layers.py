@@ -7,7 +7,9 @@ from mtl_jax import models
 from mtl_jax.models.layers import convolve, max_pool
 
 
-@pytest.mark.parametrize(("size", "stride", "shape"), [(3, 1, (7, 7)), (3, 2, (7, 6)), (3, 2, (8, 5)), (1, 2, (5, 4)), (5, 1, (6, 6))])
+@pytest.mark.parametrize(
+    ("size", "stride", "shape"), [(3, 1, (7, 7)), (3, 2, (7, 6)), (3, 2, (8, 5)), (1, 2, (5, 4)), (5, 1, (6, 6))]
+)
 def test_convolve_equals_lax_conv(key, size, stride, shape):
     x = jax.random.normal(key, (2, *shape, 3))
     kernel = jax.random.normal(key, (size, size, 3, 4))

@@ -1,0 +1,131 @@
+"""sample_episode: exact counts, no image twice, one class a label, and the same key the same episode."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtl_jax.data.episodes import sample_episode
+from mtl_jax.data.pool import ClassPool
+
+COUNTS = (3, 9, 4, 6, 5)  # images of each class
+CODES = np.arange(sum(COUNTS), dtype=np.uint8)  # image i is all i
+LABELS = np.repeat(np.arange(len(COUNTS)), COUNTS)
+
+
+@pytest.fixture(scope="module")
+def ragged():
+    return ClassPool.from_arrays(np.broadcast_to(CODES[:, None, None, None], (len(CODES), 2, 2, 1)), LABELS)
+
+
+def codes(x):
+    """Which image of the ragged pool each one is."""
+    return np.round(np.asarray(x)[:, 0, 0, 0] * 255).astype(int)
+
+
+@settings(max_examples=12)
+@given(seed=st.integers(0, 2**31 - 1), sizes=st.sampled_from([(1, 1, 1), (2, 1, 2), (3, 2, 1), (5, 1, 1)]))
+def test_episode_is_what_was_asked_for(ragged, seed, sizes):
+    ways, shots, queries = sizes
+    ep = sample_episode(jax.random.key(seed), ragged, ways, shots, queries)
+    support, query, classes = codes(ep.support_x), codes(ep.query_x), np.asarray(ep.classes)
+    assert ep.support_x.shape == (ways * shots, 2, 2, 1)
+    assert ep.query_x.dtype == jnp.float32
+    assert ep.support_y.tolist() == np.repeat(np.arange(ways), shots).tolist()
+    assert ep.query_y.tolist() == np.repeat(np.arange(ways), queries).tolist()
+    assert len(set(classes.tolist())) == ways, "classes are drawn without replacement"
+    both = np.concatenate([support, query])
+    assert len(set(both.tolist())) == len(both), "no image twice: support and query are disjoint"
+    # A ragged pool never gives a neighbour's image.
+    assert (LABELS[support] == classes[np.asarray(ep.support_y)]).all()
+    assert (LABELS[query] == classes[np.asarray(ep.query_y)]).all()
+
+
+@pytest.mark.parametrize("augment", ["none", "rotations", "flip_crop"])
+def test_same_key_same_episode_jitted_and_vmapped(augment):
+    images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), np.uint8)
+    pool = ClassPool.from_arrays(images, np.repeat(np.arange(4), 6))
+
+    def draw(key):
+        return sample_episode(key, pool, 3, 1, 2, augment)
+
+    keys = jax.random.split(jax.random.key(1), 4)
+    plain = [draw(k) for k in keys]
+    jitted = [jax.jit(draw)(k) for k in keys]
+    batch = jax.jit(jax.vmap(draw))(keys)
+    for i in range(4):
+        for one, two, three in zip(plain[i], jitted[i], batch, strict=True):
+            np.testing.assert_allclose(one, two, rtol=0, atol=1e-7)
+            np.testing.assert_allclose(one, three[i], rtol=0, atol=1e-7)
+    assert not np.array_equal(plain[0].support_x, plain[1].support_x), "another key gives another episode"
+    for one, two in zip(plain[0], draw(keys[0]), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_rotations_are_exact_and_count_as_classes():
+    images = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), np.uint8)
+    pool = ClassPool.from_arrays(images, np.repeat(np.arange(3), 2))
+    ep = sample_episode(jax.random.key(0), pool, ways=12, shots=1, queries=1, augment="rotations")
+    assert sorted(ep.classes.tolist()) == list(range(12))
+    for x, y in ((ep.support_x, ep.support_y), (ep.query_x, ep.query_y)):
+        for image, label in zip(np.asarray(x), np.asarray(y), strict=True):
+            turns, base = divmod(int(ep.classes[label]), 3)
+            turned = np.rot90(images[2 * base : 2 * base + 2], turns, axes=(1, 2)) / np.float32(255)
+            assert np.isclose(turned, image, atol=1e-7).all((1, 2, 3)).sum() == 1
+
+
+def test_flip_crop_gives_windows_of_the_padded_image_and_its_mirror():
+    image = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
+    pool = ClassPool.from_arrays(np.stack([image] * 2), np.zeros(2, int))
+    draw = jax.jit(jax.vmap(lambda k: sample_episode(k, pool, 1, 1, 1, "flip_crop").query_x[0]))
+    got = np.round(np.asarray(draw(jax.random.split(jax.random.key(0), 600))) * 255).astype(np.uint8)
+    windows = {}
+    for mirrored in (False, True):
+        padded = np.pad(image[:, ::-1] if mirrored else image, ((4, 4), (4, 4), (0, 0)))
+        for top in range(9):
+            for left in range(9):
+                windows[padded[top : top + 8, left : left + 8].tobytes()] = (mirrored, top, left)
+    found = [windows[x.tobytes()] for x in got]  # a KeyError: not a window
+    mirrored, top, left = map(np.asarray, zip(*found, strict=True))
+    assert abs(mirrored.mean() - 0.5) < 0.1
+    for offset in (top, left):
+        assert np.bincount(offset, minlength=9).min() > 600 / 9 / 2, "all nine offsets, about equally often"
+
+
+def test_draws_are_uniform_over_classes_labels_and_images(ragged):
+    n = 3000
+    draw = jax.jit(jax.vmap(lambda k: sample_episode(k, ragged, 2, 1, 1)))
+    ep = draw(jax.random.split(jax.random.key(0), n))
+    for label in range(2):  # each class carries each label equally often: 5 sigma of a binomial count
+        times = np.bincount(np.asarray(ep.classes)[:, label], minlength=5)
+        assert np.abs(times - n / 5).max() < 5 * np.sqrt(n * 0.2 * 0.8)
+    drawn = np.round(np.asarray(ep.support_x)[..., 0, 0, 0] * 255).astype(int).ravel()
+    times = np.bincount(drawn, minlength=len(CODES)).astype(float)
+    expected = 2 * n / 5 / np.asarray(COUNTS)[LABELS]
+    assert np.abs(times - expected).max() < 5 * np.sqrt(expected.max())
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"ways": 6}, "6 ways from a pool of 5 classes"),
+        ({"ways": 21, "augment": "rotations"}, "21 ways from a pool of 20 classes"),
+        ({"shots": 2, "queries": 2}, "smallest class has 3"),
+        ({"shots": 0}, "shots must be at least 1"),
+        ({"queries": -1}, "queries must be at least 1"),
+        ({"ways": 0}, "ways must be at least 1"),
+        ({"augment": "cutout"}, "unknown augmentation 'cutout'"),
+    ],
+)
+def test_impossible_requests_say_why_in_one_line(ragged, request_, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        sample_episode(jax.random.key(0), ragged, **({"ways": 2, "shots": 1, "queries": 1} | request_))
+    assert "\n" not in str(caught.value)
+
+
+def test_rotations_need_square_images():
+    pool = ClassPool.from_arrays(np.zeros((4, 2, 3), np.uint8), np.asarray([0, 0, 1, 1]))
+    with pytest.raises(ValueError, match="square"):
+        sample_episode(jax.random.key(0), pool, 2, 1, 1, "rotations")

@@ -1,0 +1,38 @@
+"""The README's Python runs as it stands."""
+
+import re
+from pathlib import Path
+
+import jax
+
+TEXT = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+def run(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def test_example_runs_and_is_short(tmp_path, monkeypatch, capsys):
+    assert sum(bool(line.strip()) and not line.strip().startswith("#") for line in BLOCKS[0].splitlines()) <= 25
+    names = run(BLOCKS[0], tmp_path, monkeypatch)
+    shapes, accuracy = capsys.readouterr().out.splitlines()
+    assert shapes == "(5, 28, 28, 1) (75,)"
+    assert 20 < float(accuracy.split()[0]) <= 100  # 5 ways: better than chance
+    assert jax.tree.structure(names["grads"]) == jax.tree.structure(names["theta"])
+
+
+def test_added_method_trains(tmp_path, monkeypatch, key):
+    from mtl_jax import datasets, train
+
+    assert len(BLOCKS[1].splitlines()) < 40
+    names = run(BLOCKS[1], tmp_path, monkeypatch)
+    trained = train(names["learner"], datasets.load("digits", "test"), key, queries=2, tasks=2, steps=3)
+    assert len(trained.history) == 1
+
+
+def test_there_are_two_examples():
+    assert len(BLOCKS) == 2, "a new example wants a test of its own"
