@@ -15,6 +15,7 @@ from rich.table import Table
 
 from mtl_jax import datasets, evaluate, learners, models, sample_episode, train
 from mtl_jax.run import plot
+from mtl_jax.run.folder import fresh_folder
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
 from mtl_jax.run.progress import Progress
@@ -34,7 +35,7 @@ def main() -> None:
         run = train(
             learners.protonet(models.conv4(None, 32)), pool, jax.random.key(0), ways=60, shots=1, queries=5, tasks=1,
             steps=args.steps, optimizer=meta_optimizer(2e-3, args.steps), augment="rotations", val_pool=val,
-            val_size=(5, 1, 15), val_every=200, out=args.out or plot.fresh_folder("runs/demo"), on_progress=progress,
+            val_size=(5, 1, 15), val_every=200, out=args.out or fresh_folder("runs/demo"), on_progress=progress,
         )  # fmt: skip
     table = Table("source", "target", "5-way 1-shot", "episodes", "norm", title="source domain → target domain")
     rows = []

@@ -32,7 +32,7 @@ def open_manager(folder: Path, read_only: bool = False) -> Any:
         read_only=read_only,
         create=not read_only,
     )
-    return ocp.CheckpointManager(folder.resolve(), options=options)
+    return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
 def save(manager: Any, state: TrainState, score: float | None) -> None:

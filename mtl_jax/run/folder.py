@@ -10,6 +10,15 @@ from mtl_jax.run.metrics import append_jsonl, read_jsonl, write_json
 from mtl_jax.types import TrainState
 
 
+def fresh_folder(path: str | os.PathLike[str]) -> Path:
+    """`path`, or `path`-2, -3, ... where that exists already."""
+    folder, number = Path(path), 1
+    while folder.exists():
+        number += 1
+        folder = Path(f"{path}-{number}")
+    return folder
+
+
 class RunFolder:
     """Where a run keeps what it did; `close` it at the end.
 

@@ -1,0 +1,77 @@
+"""Pictures of a run: learning curves and episodes, as PNG files."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtl_jax.run.metrics import read_jsonl
+from mtl_jax.types import Episode
+
+
+def learning_curve(folders: Sequence[str | PathLike[str]], path: str | PathLike[str]) -> None:
+    """Draw training and validation accuracy (or mean squared error) of one or more runs over their meta-steps.
+
+    Raises:
+        ValueError: a folder holds no metrics.jsonl with at least one row.
+    """
+    runs = {Path(folder): read_jsonl(Path(folder) / "metrics.jsonl") for folder in folders}
+    for folder, rows in runs.items():
+        if not rows:
+            raise ValueError(f"no metrics in {folder}: give the folder of a run that mtl-jax train wrote")
+    figure, axes = _figure(7, 4)
+    for folder, rows in runs.items():
+        metric = "accuracy" if "accuracy" in rows[0] else "mse"
+        label = f"{folder.name} " if len(runs) > 1 else ""
+        (line,) = axes.plot([r["step"] for r in rows], [r[metric] for r in rows], label=f"{label}training", alpha=0.5)
+        seen = [r for r in rows if f"val_{metric}" in r]
+        if seen:
+            x, y, half = (np.array([r[k] for r in seen], float) for k in ("step", f"val_{metric}", "val_ci95"))
+            axes.errorbar(x, y, half, label=f"{label}validation, 95 % interval", color=line.get_color(), capsize=2)
+    axes.set_xlabel("meta-steps")
+    axes.set_ylabel(metric)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _write(figure, path)
+
+
+def episode_grid(episode: Episode, path: str | PathLike[str]) -> None:
+    """Draw an episode of images: a row a class, support to the left of the line, queries to the right."""
+    support, query = (np.asarray(x) for x in (episode.support_x, episode.query_x))
+    labels = np.unique(np.asarray(episode.support_y))
+    rows = [
+        [x[np.asarray(y) == k] for x, y in ((support, episode.support_y), (query, episode.query_y))] for k in labels
+    ]
+    shots = max(len(row[0]) for row in rows)
+    columns = shots + max(len(row[1]) for row in rows)
+    side = support.shape[1] + 2
+    grid = np.full((len(rows) * side, columns * side, support.shape[3]), 0.5, np.float32)
+    for i, row in enumerate(rows):
+        places = [*range(len(row[0])), *range(shots, shots + len(row[1]))]
+        for j, image in zip(places, np.concatenate(row), strict=True):
+            grid[i * side + 1 : (i + 1) * side - 1, j * side + 1 : (j + 1) * side - 1] = image
+    figure, axes = _figure(0.7 * columns + 0.6, 0.7 * len(rows) + 0.6)
+    axes.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap="gray", vmin=0, vmax=1)
+    axes.axvline(shots * side - 0.5, color="tab:orange", linewidth=2)
+    axes.set_yticks([(i + 0.5) * side for i in range(len(rows))], [str(k) for k in labels])
+    axes.set_xticks([shots * side / 2, (shots + columns) * side / 2], ["support", "query"])
+    _write(figure, path)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no window, and no global state
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _write(figure: Any, path: str | PathLike[str]) -> None:
+    """Save whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    figure.savefig(temporary, format="png")
+    temporary.replace(path)

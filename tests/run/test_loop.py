@@ -1,0 +1,109 @@
+"""The trainer and the evaluator: what a run must keep to, whatever the learner."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mtl_jax import ClassPool, evaluate, learners, models, train
+from mtl_jax.run import step as step_module
+from mtl_jax.run.checkpoint import CheckpointError, restore
+from mtl_jax.run.optimizer import freeze, meta_optimizer
+from mtl_jax.run.train import NonFiniteError
+
+SIZES = {"ways": 3, "shots": 1, "queries": 3, "tasks": 2}
+
+
+@pytest.fixture(scope="module")
+def pool():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 0.4, (6 * 8, 6, 6, 1)) + 0.1 * np.repeat(np.arange(6), 8)[:, None, None, None]
+    return ClassPool.from_arrays(x, np.repeat(np.arange(6), 8))
+
+
+@pytest.fixture(scope="module")
+def learner():
+    return learners.maml(models.mlp(3, (8,)), 0.1, 2)
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(pool, learner, key, tmp_path):
+    rule = meta_optimizer(1e-2, 6)
+    go = {**SIZES, "optimizer": rule, "val_pool": pool, "val_every": 3, "val_episodes": 4, "log_every": 2}
+    whole = train(learner, pool, key, steps=6, **go)
+    train(learner, pool, key, steps=3, out=tmp_path / "run", **go)
+    rest = train(learner, pool, key, steps=6, out=tmp_path / "run", resume=True, **go)
+    assert int(rest.state.step) == 6
+    same(whole.state.theta, rest.state.theta)
+    same(whole.state.opt_state, rest.state.opt_state)
+    assert [r["step"] for r in rest.history] == [2, 3, 4, 6]
+    assert whole.score == rest.score
+
+
+def test_each_jitted_step_compiles_once(pool, learner, key):
+    before = step_module.meta_steps._cache_size()
+    run = train(learner, pool, key, steps=40, log_every=7, **SIZES)
+    assert step_module.meta_steps._cache_size() == before + 1
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+
+
+def test_evaluate_repeats_and_its_interval_is_the_formula(pool, learner, key):
+    theta = learner.init(key, jnp.zeros((3, 6, 6, 1)))
+    sizes = {"ways": 3, "shots": 1, "queries": 3}
+    first, second = (evaluate(learner, theta, pool, key, episodes=7, task_chunk=c, **sizes) for c in (2, 7))
+    np.testing.assert_array_equal(first.per_episode, second.per_episode)
+    assert first.per_episode.shape == (7,)
+    assert first.ci95 == pytest.approx(1.96 * np.std(first.per_episode, ddof=1) / 7**0.5)
+    assert first.accuracy == pytest.approx(first.per_episode.mean())
+    with pytest.raises(ValueError, match="episodes must be at least 1, not 0"):
+        evaluate(learner, theta, pool, key, episodes=0, **sizes)
+
+
+def test_random_labels_stay_at_chance(key):
+    rng = np.random.default_rng(1)
+    noise = ClassPool.from_arrays(rng.uniform(0, 1, (90, 6, 6, 1)), np.repeat(np.arange(6), 15))
+    learner = learners.maml(models.mlp(3, (8,)), 0.1, 2)
+    run = train(learner, noise, key, steps=30, **SIZES)
+    fresh = ClassPool.from_arrays(rng.uniform(0, 1, (900, 6, 6, 1)), np.repeat(np.arange(6), 150))
+    seen = evaluate(learner, run.theta, fresh, key, ways=3, shots=1, queries=10, episodes=300)
+    assert abs(seen.accuracy - 1 / 3) < 2 * seen.ci95
+
+
+def test_a_step_that_is_not_finite_stops_the_run_and_keeps_the_last_state(pool, learner, key, tmp_path):
+    def hopeless(theta, episode):
+        loss, metrics = learner.loss(theta, episode)
+        return loss + jnp.where(theta["head"]["bias"].sum() > 1.5, jnp.nan, -9.0 * theta["head"]["bias"].sum()), metrics
+
+    bad = learner._replace(loss=hopeless)
+    rule = optax.sgd(0.02)
+    with pytest.raises(NonFiniteError, match="not finite at step 4; step 3 is kept: try a lower"):
+        train(bad, pool, key, steps=50, optimizer=rule, out=tmp_path / "run", **SIZES)
+    theta = learner.init(key, jnp.zeros((3, 6, 6, 1)))
+    like = step_module.TrainState(theta, rule.init(theta), jnp.int32(0), key)
+    kept = restore(tmp_path / "run" / "checkpoints", like)
+    assert int(kept.step) == 3
+    assert all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(kept.theta))
+
+
+def test_frozen_weights_do_not_move_under_weight_decay(key):
+    theta = {"frozen": {"w": jnp.ones(3)}, "w": jnp.ones(3)}
+    rule = freeze(optax.adamw(0.1, weight_decay=0.5), theta)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = rule.update(jax.tree.map(jnp.zeros_like, theta), rule.init(theta), theta)
+    assert (updates["frozen"]["w"] == 0).all()
+    assert (updates["w"] < 0).all()
+
+
+def test_a_run_folder_is_not_overwritten_and_must_exist_to_resume(pool, learner, key, tmp_path):
+    train(learner, pool, key, steps=1, out=tmp_path / "run", **SIZES)
+    with pytest.raises(ValueError, match="already holds a run: add --resume"):
+        train(learner, pool, key, steps=1, out=tmp_path / "run", **SIZES)
+    with pytest.raises(ValueError, match="nothing to resume"):
+        train(learner, pool, key, steps=1, out=tmp_path / "none", resume=True, **SIZES)
+    other = learners.maml(models.mlp(3, (9,)), 0.1, 2)
+    with pytest.raises(CheckpointError, match="another model"):
+        train(other, pool, key, steps=2, out=tmp_path / "run", resume=True, **SIZES)
