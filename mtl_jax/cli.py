@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import math
 import re
 import shlex
@@ -24,6 +25,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with exit status 2 and one line."""
     args = _parser().parse_args(argv)
+    logging.basicConfig(format="mtl-jax: %(message)s")  # warnings, to standard error
     try:
         if getattr(args, "no_cache", True) is False:
             setup.use_compilation_cache()
@@ -67,6 +69,7 @@ def _train(args: argparse.Namespace) -> None:
     name = re.sub(r"\W+", "-", Path(config["dataset"]).name)
     out = Path(args.out) if args.out else fresh_folder(Path("runs") / f"{config['learner']}-{name}")
     RunFolder(out, resume=args.resume)  # refused before the data are read, not after
+    earlier = setup.seconds_so_far(out, config["steps"]) if args.resume else 0.0
     facts = datasets.info(config["dataset"])
     size, channels = config.get("image_size"), config.get("image_shape", [None] * 3)[2]
     pool = datasets.load(config["dataset"], "train", size, channels=channels)
@@ -82,26 +85,27 @@ def _train(args: argparse.Namespace) -> None:
             val_size=None if val is None else (min(ways, val.classes), shots, queries), resume=args.resume,
             on_progress=progress,
         )  # fmt: skip
-    if run.interrupted:
-        resume = f"mtl-jax train {config['learner']} --out {shlex.quote(str(out))} --resume"
-        _fail(130, f"interrupted after step {int(run.state.step)}, which is saved; to go on: {resume}")
     seen = [row for row in run.history if "val_accuracy" in row]
     best: dict[str, Any] = max(
         reversed(seen), key=lambda row: row["val_accuracy"], default={}
     )  # the last of equals, as eval reads
     result = {k: config[k] for k in ("learner", "dataset", "ways", "shots", "queries", "norm")}
-    result |= {"steps": int(run.state.step), "seconds": run.seconds, "best_step": best.get("step")}
+    result |= {"steps": int(run.state.step), "seconds": earlier + run.seconds, "best_step": best.get("step")}
     result |= {"val_accuracy": best.get("val_accuracy"), "val_ci95": best.get("val_ci95"), "seed": config["seed"]}
     write_json(out / "result.json", result)
+    if run.interrupted:
+        resume = f"mtl-jax train {config['learner']} --out {shlex.quote(str(out))} --resume"
+        _fail(130, f"interrupted after step {int(run.state.step)}, which is saved; to go on: {resume}")
     score = f", best validation {_percent(best['val_accuracy'], best['val_ci95'])}" if best else ""
-    _report(args.json, {**result, "out": str(out)}, f"{result['steps']} steps in {run.seconds:.0f} s{score}: {out}")
+    _report(
+        args.json, {**result, "out": str(out)}, f"{result['steps']} steps in {result['seconds']:.0f} s{score}: {out}"
+    )
 
 
 def _eval(args: argparse.Namespace) -> None:
     config = setup.read_config(args.folder)
     changed = {k: v for k, v in vars(args).items() if k in ("inner_steps", "norm")}
-    given = vars(args)
-    ways, shots, queries = (int(given.get(k, config[k])) for k in ("ways", "shots", "queries"))
+    ways, shots, queries = ({**config, **vars(args)}[k] for k in ("ways", "shots", "queries"))
     config |= setup.complete(config | changed)
     dataset = getattr(args, "dataset", config["dataset"])
     learner = setup.build_learner(config, ways)

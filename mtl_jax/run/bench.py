@@ -36,6 +36,7 @@ def bench(config: Mapping[str, Any], repeats: int = 7) -> dict[str, Any]:
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, not {repeats}")
     learner, rule, key = build_learner(config), optax.adam(1e-3), jax.random.key(config["seed"])
+    jax.eval_shape(learner.init, key, jax.ShapeDtypeStruct((1, *config["image_shape"]), "float32"))  # refuse early
     tasks = _tasks(key, config)
     first = jax.tree.map(lambda a: a[0], tasks)
     chunk = config["task_chunk"] or auto_chunk(first, config["tasks"])

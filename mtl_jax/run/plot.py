@@ -1,14 +1,15 @@
 """Pictures of a run: learning curves and episodes, as PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.run.metrics import read_jsonl
-from mtl_jax.types import Episode
+from mtl_jax.types import Episode, Learner, PyTree
 
 
 def learning_curve(folders: Sequence[str | PathLike[str]], path: str | PathLike[str]) -> None:
@@ -57,6 +58,35 @@ def episode_grid(episode: Episode, path: str | PathLike[str]) -> None:
     axes.axvline(shots * side - 0.5, color="tab:orange", linewidth=2)
     axes.set_yticks([(i + 0.5) * side for i in range(len(rows))], [str(k) for k in labels])
     axes.set_xticks([shots * side / 2, (shots + columns) * side / 2], ["support", "query"])
+    _write(figure, path)
+
+
+def regression(learner: Learner, thetas: Mapping[str, PyTree], tasks: Episode, path: str | PathLike[str]) -> None:
+    """Draw one-dimensional tasks: a row a theta, a column a task, with the curve before and after adapting.
+
+    Args:
+        learner: a method for regression, x [n, 1] and y [n, 1].
+        thetas: parameters by the name to print beside them.
+        tasks: episodes, [tasks, ...]; query points are drawn as the truth.
+        path: the PNG.
+    """
+    figure, _ = _figure(12, 3.2 * len(thetas))
+    figure.clear()
+    count = tasks.support_x.shape[0]
+    grid = figure.subplots(len(thetas), count, squeeze=False, sharex=True, sharey="col")
+    x = jnp.linspace(tasks.query_x.min(), tasks.query_x.max(), 200)[:, None]
+    for j in range(count):
+        shots = np.asarray(tasks.support_x[j]), np.asarray(tasks.support_y[j])
+        order = np.asarray(tasks.query_x[j, :, 0]).argsort()
+        for i, (name, theta) in enumerate(thetas.items()):
+            axes, phi = grid[i, j], learner.adapt(theta, tasks.support_x[j], tasks.support_y[j])
+            before = phi._replace(params=theta)
+            axes.plot(tasks.query_x[j, order, 0], tasks.query_y[j, order, 0], color="0.7", linewidth=4, label="truth")
+            axes.plot(x, learner.predict(theta, before, x), "--", color="tab:blue", label="before")
+            axes.plot(x, learner.predict(theta, phi, x), color="tab:red", label="after")
+            axes.plot(*shots, "k.", label="support")
+            axes.set_title(f"{name}, task {j + 1}", fontsize=9)
+    grid[0, 0].legend(fontsize=8)
     _write(figure, path)
 
 

@@ -134,6 +134,19 @@ def read_config(folder: str | PathLike[str]) -> Config:
     return config
 
 
+def seconds_so_far(folder: str | PathLike[str], steps: int) -> float:
+    """Training time of a run that is to go on until `steps`.
+
+    Raises:
+        ValueError: it is past that step already.
+    """
+    done = [int(path.name) for path in (Path(folder) / "checkpoints").glob("*") if path.name.isdigit()]
+    if max(done, default=0) > steps:
+        raise ValueError(f"{folder} is at step {max(done)} already: give --steps {max(done)} or more to resume")
+    result = Path(folder) / "result.json"
+    return float(json.loads(result.read_text()).get("seconds", 0.0)) if result.is_file() else 0.0
+
+
 def load_theta(folder: str | PathLike[str], config: Mapping[str, Any]) -> "PyTree":
     """Meta-learned parameters of a run: those of its best validation, or its last where there was none.
 

@@ -150,7 +150,7 @@ def test_importing_data_loads_neither_tfds_nor_matplotlib():
     import subprocess
     import sys
 
-    code = "import sys, mtl_jax.data.datasets; print([m for m in ('tensorflow_datasets', 'matplotlib') if m in sys.modules])"
+    code = "import sys, mtl_jax.data.datasets; print({'tensorflow_datasets', 'matplotlib'} & set(sys.modules) or [])"
     root = Path(datasets.__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -111,7 +111,7 @@ def test_missing_empty_and_wrong_folders(folder, tmp_path):
     with pytest.raises(ValueError, match="no sub-folders"):
         datasets.load(f"folder:{folder / 'cat'}")
     (folder / "emu").mkdir()
-    with pytest.raises(ValueError, match="class 'emu' .* has no image"):
+    with pytest.raises(ValueError, match=r"class 'emu' .* has no image"):
         datasets.load(f"folder:{folder}")
     with pytest.raises(ValueError, match="channels must be 1 or 3, not 2"):
         datasets.load(f"folder:{folder}", channels=2)

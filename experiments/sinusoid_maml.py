@@ -1,0 +1,63 @@
+"""Sinusoid regression: MAML against pre-training on all tasks, 10 shots.
+
+Paper: Finn, Abbeel and Levine 2017, arXiv 1703.03400; 70,000 meta-steps there. The mean squared errors that it prints
+    for 5 shots after 1/5/10 steps are 0.67/0.38/0.35 for MAML and 2.41/2.23/2.19 for pre-training.
+Command: python experiments/sinusoid_maml.py [--out runs/sinusoid_maml]
+Setting: MLP 40-40, inner rate 0.01, 1 inner step, 25 tasks of 10 + 10 points, Adam 1e-3; the same network trained on
+    the same tasks without adaptation, then fine-tuned by the same steps; 1,000 test tasks, 10 shots. No normalisation.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import jax
+
+from mtl_jax import Learner, evaluate, learners, models, train
+from mtl_jax.data.sinusoid import SinusoidPool, sample_sinusoid
+from mtl_jax.learners.objective import objective
+from mtl_jax.run import plot
+from mtl_jax.run.metrics import write_json
+from mtl_jax.run.optimizer import meta_optimizer
+from mtl_jax.run.progress import Progress
+
+NET = models.mlp(1)
+
+
+def pooled() -> Learner:
+    """The network trained on all tasks at once: its loss takes no inner step."""
+    maml = learners.maml(NET, 0.01, 1)
+    return maml._replace(loss=lambda theta, e: objective(NET.apply(theta, e.query_x, None)[0], e.query_y))
+
+
+def main() -> None:
+    """Train both, print errors after 1, 5 and 10 steps, and draw a few tasks before and after."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="runs/sinusoid_maml")
+    parser.add_argument("--steps", type=int, default=70000)
+    args = parser.parse_args()
+    key, pool, sample = jax.random.key(0), SinusoidPool(), partial(sample_sinusoid, shots=10, queries=10)
+    test = partial(sample_sinusoid, shots=10, queries=100)
+    runs, rows = {}, []
+    for name, learner in (("maml", learners.maml(NET, 0.01, 1)), ("pre-training", pooled())):
+        with Progress(args.steps, name) as progress:
+            runs[name] = train(
+                learner, pool, key, tasks=25, steps=args.steps, optimizer=meta_optimizer(1e-3, args.steps, "constant"),
+                sample=sample, val_pool=pool, val_sample=test, val_every=5000, log_every=1000,
+                out=Path(args.out) / name, on_progress=progress,
+            )  # fmt: skip
+        for steps in (1, 5, 10):
+            adapted = learners.maml(NET, 0.01, steps)
+            seen = evaluate(adapted, runs[name].theta, pool, jax.random.key(1), episodes=1000, sample=test)
+            rows.append({"method": name, "steps": steps, "mse": seen.mean, "ci95": seen.ci95})
+            print(f"{name}, {steps} steps: mean squared error {seen.mean:.3f} ± {seen.ci95:.3f}", flush=True)
+    seconds = {name: run.seconds for name, run in runs.items()}
+    setting = {"experiment": "sinusoid_maml", "meta_steps": args.steps, "shots": 10, "episodes": 1000}
+    write_json(Path(args.out) / "result.json", setting | {"train_seconds": seconds, "test": rows})
+    thetas = {name: run.theta for name, run in runs.items()}
+    tasks = jax.vmap(test, in_axes=(0, None))(jax.random.split(jax.random.key(2), 3), pool)
+    plot.regression(learners.maml(NET, 0.01, 10), thetas, tasks, Path(args.out) / "sinusoids.png")
+
+
+if __name__ == "__main__":
+    main()
