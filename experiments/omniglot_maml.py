@@ -3,8 +3,10 @@
 Paper: Finn, Abbeel and Levine 2017, arXiv 1703.03400, prints 98.7 ± 0.4 % after 60,000 meta-steps.
 Command: TFDS_DATA_DIR=... python experiments/omniglot_maml.py [--out runs/omniglot_maml]
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 with stride 2 (the authors' network),
-    1 inner step of rate 0.4 (3 at test), 16 tasks of 5 queries, Adam 2e-3 cosine; 1,000 test episodes of 15
+    5 inner steps of rate 0.4 (10 at test), 16 tasks of 5 queries, Adam 2e-3 cosine; 1,000 test episodes of 15
     queries, upright characters.
+Result: 94.62 ± 0.33 % (norm transductive), 92.98 ± 0.39 % (support), seed 0, after 31 minutes on two shared CPU cores
+    that other work ran beside; still rising. Short of the paper, whose run has 30 times as many tasks.
 """
 
 import argparse
@@ -21,13 +23,13 @@ def main() -> None:
     """Train, test under both norms, and leave result.json in the run's folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="runs/omniglot_maml")
-    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
 
     def learner(norm: str):
-        return learners.maml(models.conv4(5, 64, norm, "stride"), inner_lr=0.4, inner_steps=1, test_steps=3)
+        return learners.maml(models.conv4(5, 64, norm, "stride"), inner_lr=0.4, inner_steps=5, test_steps=10)
 
     pool, val, test = (datasets.load("omniglot", split) for split in ("train", "val", "test"))
     key = jax.random.key(args.seed)

@@ -4,6 +4,8 @@ Paper: Snell, Swersky and Zemel 2017, arXiv 1703.05175, prints 98.8 % (1 shot) a
 Command: TFDS_DATA_DIR=... python experiments/omniglot_protonet.py [--out runs/omniglot_protonet]
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64, 60-way 1-shot episodes of 5 queries,
     Adam 2e-3 cosine, 1,500 episodes; 1,000 test episodes of 15 queries, upright characters.
+Result: 1 shot 98.25 ± 0.18 % (norm transductive), 97.81 ± 0.22 % (support); 5 shots 99.47 ± 0.08 %, 99.44 ± 0.08 %;
+    seed 0, after 23 minutes on two shared CPU cores that other work ran beside.
 """
 
 import argparse
