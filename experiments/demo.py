@@ -25,7 +25,7 @@ def main() -> None:
     """Train, test on every target there is, and leave figures and pictures in the run's folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=None, help="run folder; a new one under runs/ unless given")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--episodes", type=int, default=600)
     args = parser.parse_args()
     console = Console()

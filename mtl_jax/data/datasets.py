@@ -42,7 +42,7 @@ class DatasetInfo(NamedTuple):
 
 DATASETS: Mapping[str, DatasetInfo] = {
     "glyphs": DatasetInfo(
-        (28, 28, 1), {"train": 1306, "val": 100, "test": 271}, "rotations", "glyphs:1.0.0",
+        (28, 28, 1), {"train": 1305, "val": 100, "test": 271}, "rotations", "glyphs:1.0.0",
         "letters of printed scripts, 20 distorted drawings each, split by script; drawn here, nothing to download",
     ),
     "digits": DatasetInfo(

@@ -84,7 +84,8 @@ def _font_file(font: str) -> Path:
 def _covered(font: str) -> frozenset[int]:
     from fontTools.ttLib import TTFont
 
-    return frozenset(TTFont(_font_file(font), lazy=True).getBestCmap())
+    with TTFont(_font_file(font), lazy=True) as file:
+        return frozenset(file.getBestCmap())
 
 
 @cache
