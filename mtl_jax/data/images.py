@@ -107,10 +107,8 @@ def cached(label: str, key: object, make: Callable[[], Labelled], cache_dir: str
     digest = hashlib.sha256(json.dumps([CODE_VERSION, FILTER.name, key], sort_keys=True).encode()).hexdigest()[:16]
     path = cache_folder(cache_dir) / f"{label}-{digest}.npz"
     try:
-        with (
-            path.open("rb") as file,
-            np.load(file, allow_pickle=False) as kept,
-        ):  # the zip's checksums tell a damaged file
+        # the zip's checksums tell a damaged file
+        with path.open("rb") as archive, np.load(archive, allow_pickle=False) as kept:
             text = (tuple(kept[part].tolist()) for part in ("names", "notes"))
             return Labelled(kept["images"], kept["labels"], *text)
     except FileNotFoundError:
