@@ -19,6 +19,7 @@ from mtl_jax.run.folder import fresh_folder
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
 from mtl_jax.run.progress import Progress
+from mtl_jax.run.setup import use_all_cores
 
 
 def main() -> None:
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--episodes", type=int, default=600)
     args = parser.parse_args()
+    use_all_cores()
     console = Console()
     console.print("drawing the glyphs (once, about half a minute) ...")
     pool, val = (datasets.load("glyphs", split) for split in ("train", "val"))

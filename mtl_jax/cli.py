@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mtl_jax.run import setup  # without JAX, as all of this module: --help answers at once
-from mtl_jax.run.options import OF_BENCH, OF_EVAL, OPTIONS, TRAIN_ONLY, count, image, seed
+from mtl_jax.run import methods, setup  # without JAX, as all of this module: --help answers at once
+from mtl_jax.run.options import OF_BENCH, OF_EVAL, OF_PRETRAIN, OPTIONS, TRAIN_ONLY, count, image, seed
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if getattr(args, "no_cache", True) is False:
             setup.use_compilation_cache()
+        if hasattr(args, "no_cache"):
+            setup.use_all_cores()
         args.run(args)
     except (ValueError, OSError) as error:
         _fail(2, f"error: {error}")
@@ -43,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    given = {k: v for k, v in vars(args).items() if k in {*setup.DEFAULTS, *TRAIN_ONLY}}
-    wanted = setup.complete(given)
+    given = {k: v for k, v in vars(args).items() if k in {*methods.DEFAULTS, *TRAIN_ONLY}}
+    wanted = methods.complete(given)
     if args.resume:
         if args.out is None:
             raise ValueError("--resume needs --out DIR: the folder of the run to go on with")
@@ -58,62 +60,35 @@ def _train(args: argparse.Namespace) -> None:
         raise ValueError("no data set: give --dataset NAME (see mtl-jax datasets) or --dataset folder:/path")
     else:
         config = wanted
-    import jax
-
-    from mtl_jax import datasets
-    from mtl_jax.run.folder import RunFolder, fresh_folder
-    from mtl_jax.run.metrics import write_json
-    from mtl_jax.run.progress import Progress
-    from mtl_jax.run.train import train
+    from mtl_jax.run.folder import fresh_folder
+    from mtl_jax.run.launch import launch
 
     name = re.sub(r"\W+", "-", Path(config["dataset"]).name)
     out = Path(args.out) if args.out else fresh_folder(Path("runs") / f"{config['learner']}-{name}")
-    RunFolder(out, resume=args.resume)  # refused before the data are read, not after
-    earlier = setup.seconds_so_far(out, config["steps"]) if args.resume else 0.0
-    facts = datasets.info(config["dataset"])
-    size, channels = config.get("image_size"), config.get("image_shape", [None] * 3)[2]
-    pool = datasets.load(config["dataset"], "train", size, channels=channels)
-    config = {"augment": facts.augment, **config, "image_shape": list(pool.images.shape[1:])}
-    val = setup.load_pool(config, "val") if "val" in facts.splits else None
-    ways, shots, queries = (config[k] for k in ("ways", "shots", "queries"))
-    with Progress(config["steps"], f"{config['learner']} on {config['dataset']}") as progress:
-        run = train(
-            setup.build_learner(config), pool, jax.random.key(config["seed"]), ways, shots, queries,
-            tasks=config["tasks"], steps=config["steps"], optimizer=setup.build_optimizer(config),
-            augment=config["augment"], task_chunk=config["task_chunk"], val_pool=val, val_every=config["val_every"],
-            val_episodes=config["val_episodes"], log_every=config["log_every"], out=out, config=config,
-            val_size=None if val is None else (min(ways, val.classes), shots, queries), resume=args.resume,
-            on_progress=progress,
-        )  # fmt: skip
-    seen = [row for row in run.history if "val_accuracy" in row]
-    best: dict[str, Any] = max(
-        reversed(seen), key=lambda row: row["val_accuracy"], default={}
-    )  # the last of equals, as eval reads
-    result = {k: config[k] for k in ("learner", "dataset", "ways", "shots", "queries", "norm")}
-    result |= {"steps": int(run.state.step), "seconds": earlier + run.seconds, "best_step": best.get("step")}
-    result |= {"val_accuracy": best.get("val_accuracy"), "val_ci95": best.get("val_ci95"), "seed": config["seed"]}
-    write_json(out / "result.json", result)
+    run, result = launch(config, out, args.resume)
     if run.interrupted:
         resume = f"mtl-jax train {config['learner']} --out {shlex.quote(str(out))} --resume"
         _fail(130, f"interrupted after step {int(run.state.step)}, which is saved; to go on: {resume}")
-    score = f", best validation {_percent(best['val_accuracy'], best['val_ci95'])}" if best else ""
+    score = f", best validation {_percent(result['val_accuracy'], result['val_ci95'])}" if result["best_step"] else ""
     _report(
         args.json, {**result, "out": str(out)}, f"{result['steps']} steps in {result['seconds']:.0f} s{score}: {out}"
     )
 
 
 def _eval(args: argparse.Namespace) -> None:
-    config = setup.read_config(args.folder)
-    changed = {k: v for k, v in vars(args).items() if k in ("inner_steps", "norm")}
+    config = trained = setup.read_config(args.folder)
+    changed = {k: v for k, v in vars(args).items() if k == "norm"}
+    if hasattr(args, "inner_steps"):
+        config = methods.with_test_steps(config, args.inner_steps)
     ways, shots, queries = ({**config, **vars(args)}[k] for k in ("ways", "shots", "queries"))
-    config |= setup.complete(config | changed)
+    config = {**config, **changed}
     dataset = getattr(args, "dataset", config["dataset"])
-    learner = setup.build_learner(config, ways)
+    learner = methods.build_learner(config, ways)
     import jax
 
     from mtl_jax.run.evaluate import evaluate
 
-    theta = setup.load_theta(args.folder, config)
+    theta = setup.load_theta(args.folder, trained)
     pool = setup.load_pool(config, args.split, dataset)
     key = jax.random.key(args.seed)
     chunk = args.task_chunk or config["task_chunk"]
@@ -122,8 +97,8 @@ def _eval(args: argparse.Namespace) -> None:
     seen = evaluate(learner, theta, pool, key, ways, shots, queries, args.episodes, task_chunk=chunk)
     result = {
         "learner": config["learner"], "dataset": dataset, "split": args.split, "ways": ways, "shots": shots,
-        "queries": queries, "inner_steps": config["inner_steps"], "norm": config["norm"], "episodes": args.episodes,
-        "accuracy": seen.accuracy, "ci95": seen.ci95, "seed": args.seed,
+        "queries": queries, "inner_steps": config["test_steps"] or config["inner_steps"], "norm": config["norm"],
+        "episodes": args.episodes, "accuracy": seen.accuracy, "ci95": seen.ci95, "seed": args.seed,
     }  # fmt: skip
     task = f"{ways}-way {shots}-shot on {dataset} ({args.split}, {args.episodes} episodes, norm {config['norm']})"
     _report(args.json, result, f"{config['learner']}, {task}: {_percent(seen.accuracy, seen.ci95)}")
@@ -146,16 +121,26 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    given = {k: v for k, v in vars(args).items() if k in {*setup.DEFAULTS, "learner"}}
-    config = setup.complete({"tasks": 8, **given}) | {"image_shape": args.image}
+    given = {k: v for k, v in vars(args).items() if k in {*methods.DEFAULTS, "learner"}}
+    config = methods.complete({"tasks": 8, **given}) | {"image_shape": args.image, "classes": 64}
+    from mtl_jax.run import sweep
     from mtl_jax.run.bench import bench
 
-    names = ("learner", "ways", "shots", "queries", "tasks", "inner_steps", "order", "width", "norm", "downsample")
-    result = {k: config[k] for k in names} | {"image": "x".join(map(str, args.image)), "repeats": args.repeats}
-    result |= {"cache": not args.no_cache} | bench(config, args.repeats)
+    def measure(changed: Mapping[str, Any]) -> dict[str, Any]:
+        return bench({**config, **changed}, args.repeats, args.with_sampling, args.trace)
+
+    names = ("learner", "ways", "shots", "queries", "tasks", "inner_steps", "order", "model", "width", "norm")
+    result = {k: config[k] for k in (*names, "downsample")} | {"image": "x".join(map(str, args.image))}
+    result |= {"repeats": args.repeats, "cache": not args.no_cache, "with_sampling": args.with_sampling}
     line = "{learner}: {step_ms:.1f} ms a step (least {step_ms_min:.1f}), {tasks_per_s:.1f} tasks/s, first step "
-    line += "{first_ms:.0f} ms, {rss_mib:.0f} MiB resident at most, on {device}"
-    _report(args.json, result, line.format(**result))
+    line += "{first_ms:.0f} ms, {rss_mib:.0f} MiB resident at most, {share:.0%} of the matrix-product rate, on {device}"
+    if not args.sweep:
+        result |= measure({})
+        return _report(args.json, result, line.format(**result))
+    name, values = sweep.parse(args.sweep)
+    rows = sweep.sweep(name, values, measure, args.out)
+    text = "\n".join(f"{name} {row[name]}: " + line.format(**{**result, **row}) for row in rows)
+    return _report(args.json, {**result, "sweep": name, "rows": rows}, f"{text}\n{args.out / 'sweep.png'}")
 
 
 def _datasets(args: argparse.Namespace) -> None:
@@ -228,9 +213,10 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         sub.set_defaults(run=run)
         for option in options:  # without a default here: what is given can be told from what is not
-            kind, value = OPTIONS[option], setup.DEFAULTS[option]
-            value = "the run's" if of_run else 8 if (name, option) == ("bench", "tasks") else value or "automatic"
-            text = f"{kind['help']} (default: {0 if option == 'seed' else value})"
+            kind, value = OPTIONS[option], methods.DEFAULTS[option]
+            value = "the run's" if of_run else 8 if (name, option) == ("bench", "tasks") else value
+            told = "" if value is None or value is False else f" (default: {value})"
+            text = kind["help"] + told
             sub.add_argument("--" + option.replace("_", "-"), default=argparse.SUPPRESS, **kind | {"help": text})
         return sub
 
@@ -239,21 +225,24 @@ def _parser() -> argparse.ArgumentParser:
         if as_json:
             sub.add_argument("--json", action="store_true", help="print one JSON object")
 
-    train = command("train", _train, "Meta-train a learner on a data set.", tuple(OPTIONS))
+    train = command("train", _train, "Meta-train a learner; settings default by learner, else as said.", tuple(OPTIONS))
     bench = command("bench", _bench, "Time a compiled meta-step on made-up episodes.", OF_BENCH)
     evaluate = command("eval", _eval, "Measure a run on test episodes.", OF_EVAL, of_run=True)
     predict = command("predict", _predict, "Classify images by a folder of examples.", ("norm",), of_run=True)
+    pretrain = command("pretrain", _train, "Train a network on all source classes: train finetune.", OF_PRETRAIN)
+    pretrain.set_defaults(learner="finetune")
     for sub in (train, bench):
-        sub.add_argument("learner", choices=tuple(setup.METHODS), metavar="LEARNER", help=", ".join(setup.METHODS))
+        sub.add_argument("learner", choices=tuple(methods.METHODS), metavar="LEARNER", help=", ".join(methods.METHODS))
     for sub in (evaluate, predict):
         sub.add_argument("folder", type=Path, metavar="DIR", help="folder of a run")
     absent = argparse.SUPPRESS
-    train.add_argument("--dataset", default=absent, help="a name (see mtl-jax datasets), or folder:/path")
-    train.add_argument("--image-size", type=count, default=absent, help="pixels of a side (default: the data set's)")
     augmentations = ("none", "rotations", "flip_crop")
-    train.add_argument("--augment", choices=augmentations, default=absent, help="default: the data set's")
-    train.add_argument("--out", help="run folder (default: a new one below runs/)")
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out; only --steps may change")
+    for sub in (train, pretrain):
+        sub.add_argument("--dataset", default=absent, help="a name (see mtl-jax datasets), or folder:/path")
+        sub.add_argument("--image-size", type=count, default=absent, help="pixels of a side (default: the data set's)")
+        sub.add_argument("--augment", choices=augmentations, default=absent, help="default: the data set's")
+        sub.add_argument("--out", help="run folder (default: a new one below runs/)")
+        sub.add_argument("--resume", action="store_true", help="go on with the run in --out; only --steps may change")
     evaluate.add_argument("--dataset", default=absent, help="a name, or folder:/path (default: the run's)")
     evaluate.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
     evaluate.add_argument("--episodes", type=count, default=1000, help="default: 1000")
@@ -266,8 +255,12 @@ def _parser() -> argparse.ArgumentParser:
         "--invert", action="store_true", help="dark ink on light paper, for runs on glyphs or omniglot"
     )
     bench.add_argument("--image", type=image, default=[28, 28, 1], help="default: 28x28x1")
+    bench.add_argument("--with-sampling", action="store_true", help="draw each step's tasks inside it")
+    bench.add_argument("--sweep", metavar="NAME=V1,V2,...", help="measure at each value, such as tasks=1,2,4")
+    bench.add_argument("--out", type=Path, default=Path("runs/sweep"), help="folder of the sweep (default: runs/sweep)")
+    bench.add_argument("--trace", type=Path, metavar="DIR", help="write a JAX profiler trace of one step")
     bench.add_argument("--repeats", type=count, default=7, help="timed steps (default: 7)")
-    for sub in (train, evaluate, bench):
+    for sub in (train, pretrain, evaluate, bench):
         common(sub)
     common(predict, as_json=False)
     known = command("datasets", _datasets, "List the data sets, or prepare one.")

@@ -103,12 +103,14 @@ class TrainState(NamedTuple):
         opt_state: the outer optimiser's state.
         step: [] int32, meta-steps done.
         key: the run's key; step k draws from fold_in(key, k), so that a resumed run draws the same.
+        failed: the classes that hard tasks are drawn from, where there are hard tasks.
     """
 
     theta: PyTree
     opt_state: PyTree
     step: Array
     key: Array
+    failed: PyTree = None
 
 
 Sampler = Callable[[Array, PyTree], Episode]  # (key, pool) -> Episode, pure: what the trainer draws tasks with

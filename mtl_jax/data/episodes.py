@@ -58,10 +58,15 @@ def sample_episode(
     Reference: Vinyals et al. 2016, arXiv 1606.04080 (episodes); Santoro et al. 2016, arXiv 1605.06065 (rotations).
     """
     check_request(pool, ways, shots, queries, augment)
-    class_key, image_key, augment_key = jax.random.split(key, 3)
     bound = pool.classes * (4 if augment == "rotations" else 1)
-    drawn = _draw(class_key, jnp.int32(bound), bound, ways)
-    base = drawn % pool.classes
+    drawn = _draw(jax.random.split(key, 3)[0], jnp.int32(bound), bound, ways)
+    return episode_of(key, pool, drawn, shots, queries, augment)
+
+
+def episode_of(key: Array, pool: ClassPool, drawn: Array, shots: int, queries: int, augment: str) -> Episode:
+    """`sample_episode` of given classes: drawn [ways] int32, which class carries label 0, 1 and so on."""
+    _, image_key, augment_key = jax.random.split(key, 3)
+    ways, base = len(drawn), drawn % pool.classes
     pick = jax.vmap(lambda k, n: _draw(k, n, pool.largest, shots + queries))
     which = pick(jax.random.split(image_key, ways), pool.count[base])  # [ways, shots + queries]
     x = pool.images[pool.start[base][:, None] + which]  # uint8 until the end: a quarter of the bytes to move

@@ -81,3 +81,40 @@ def inner_optimizer_or_sgd(
         if not bool(jnp.isfinite(jax.grad(moved)(jnp.zeros(1))).all()):
             raise ValueError("inner_optimizer has no derivative at a zero gradient: give it eps_root, say 1e-8")
     return rule
+
+
+def check_inner(inner_steps: int, order: int = 2, test_steps: int | None = None) -> None:
+    """Raise ValueError unless the steps are at least 1 and the order is 1 or 2."""
+    if order not in (1, 2):
+        raise ValueError(f"order must be 1 or 2, not {order}")
+    for steps in (inner_steps, test_steps):
+        if steps is not None and steps < 1:
+            raise ValueError(f"inner steps must be at least 1, not {steps}")
+
+
+def unit_rule(
+    inner_optimizer: optax.GradientTransformation | None, inner_lr: float
+) -> tuple[optax.GradientTransformation, float]:
+    """An update for learned rates to multiply, and their start: SGD of rate 1 and inner_lr, or the one given and 1.
+
+    Raises:
+        ValueError: as `inner_optimizer_or_sgd`.
+    """
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
+    return (optax.sgd(1.0), inner_lr) if inner_optimizer is None else (rule, 1.0)
+
+
+def split_head(params: PyTree) -> tuple[dict[str, Any], PyTree]:
+    """A network's parameters as (all but the head, the head).
+
+    Raises:
+        ValueError: there is no head.
+    """
+    if "head" not in params:
+        raise ValueError(f"the network has no head among its {', '.join(params)}: build it with ways, as conv4(ways=5)")
+    return {name: layer for name, layer in params.items() if name != "head"}, params["head"]
+
+
+def linear(head: PyTree, features: Array) -> Array:
+    """A head {kernel [d, ways], bias [ways]} on features [n, d]: [n, ways]."""
+    return features @ head["kernel"] + head["bias"]

@@ -1,5 +1,6 @@
 """MAML: an initialisation from which a few gradient steps solve a task."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import optax
@@ -7,6 +8,8 @@ import optax
 from mtl_jax.learners.inner import inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+
+DEFAULTS: Mapping[str, Any] = {}  # the command line's settings where they differ from the house's
 
 
 class Adapted(NamedTuple):
@@ -73,3 +76,28 @@ def maml(
         return objective(predict(theta, phi, episode.query_x), episode.query_y)
 
     return Learner(net.init, adapt, predict, loss)
+
+
+def fomaml(
+    net: Model,
+    inner_lr: float = 0.4,
+    inner_steps: int = 5,
+    test_steps: int | None = None,
+    inner_optimizer: optax.GradientTransformation | None = None,
+) -> Learner:
+    """First-order MAML: `maml` of order 1, which takes inner gradients for constants.
+
+    g = sum_i grad L_query_i(phi_i)
+
+    Args:
+        net, inner_lr, inner_steps, test_steps, inner_optimizer: as in `maml`.
+
+    Returns:
+        Learner; theta are the network's parameters, phi is Adapted(params, stats).
+
+    Raises:
+        ValueError: as `maml`.
+
+    Reference: Finn, Abbeel and Levine 2017, arXiv 1703.03400, section 5.2.
+    """
+    return maml(net, inner_lr, inner_steps, 1, test_steps, inner_optimizer=inner_optimizer)

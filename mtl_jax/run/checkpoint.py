@@ -42,8 +42,7 @@ def save(manager: Any, state: TrainState, score: float | None) -> None:
     step = int(state.step)
     if step in manager.all_steps():
         return
-    packed = state._asdict() | {"key": _key_data(state.key)}
-    args = ocp.args.StandardSave(jax.tree.map(np.asarray, packed))
+    args = ocp.args.StandardSave(jax.tree.map(np.asarray, _packed(state)))
     manager.save(step, args=args, metrics=None if score is None else {"score": score}, force=True)
 
 
@@ -70,7 +69,7 @@ def restore(folder: Path, like: TrainState, best: bool = False) -> TrainState:
     """
     import orbax.checkpoint as ocp
 
-    target = _abstract(like._asdict() | {"key": _key_data(like.key)})
+    target = _abstract(_packed(like))
     manager, step = _find(folder, best)
     try:
         stored = _shapes(manager.item_metadata(step))
@@ -108,6 +107,10 @@ def _find(folder: Path, best: bool) -> tuple[Any, int]:
         manager.close()
         raise CheckpointError(f"no complete checkpoint in {folder}: the run had not saved one yet; train again")
     return manager, step
+
+
+def _packed(state: TrainState) -> dict[str, Any]:
+    return {k: v for k, v in state._asdict().items() if v is not None} | {"key": _key_data(state.key)}
 
 
 def _abstract(tree: PyTree) -> PyTree:

@@ -9,7 +9,7 @@ import numpy as np
 from mtl_jax.data.episodes import check_request, sample_episode
 from mtl_jax.learners.objective import objective
 from mtl_jax.run.metrics import ci95
-from mtl_jax.run.parallel import auto_chunk
+from mtl_jax.run.parallel import auto_chunk, over_devices
 from mtl_jax.types import Array, Learner, PyTree, Sampler
 
 
@@ -92,11 +92,15 @@ def episode_sampler(ways: int, shots: int, queries: int, augment: str = "none") 
 def _scores(
     learner: Learner, sample: Sampler, episodes: int, chunk: int | None, theta: PyTree, pool: Any, key: Array
 ) -> dict[str, Array]:
-    def score(key: Array) -> dict[str, Array]:
+    def score(key: Array, theta: PyTree, pool: Any) -> dict[str, Array]:
         episode = sample(key, pool)
         phi = learner.adapt(theta, episode.support_x, episode.support_y)
         return objective(learner.predict(theta, phi, episode.query_x), episode.query_y)[1]
 
     keys = jax.random.split(key, episodes)
     chunk = chunk or auto_chunk(jax.eval_shape(sample, key, pool), episodes)
-    return jax.lax.map(score, keys, batch_size=chunk)
+
+    def scores(keys: Array, *shared: Any) -> dict[str, Array]:
+        return jax.lax.map(lambda key: score(key, *shared), keys, batch_size=chunk)
+
+    return over_devices(scores, keys, theta, pool)

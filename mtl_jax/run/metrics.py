@@ -35,8 +35,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(_plain(value), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(_plain(value), indent=2) + "\n")
+    temporary.write_text(text)
     os.replace(temporary, path)
 
 

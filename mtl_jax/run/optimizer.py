@@ -1,12 +1,14 @@
 """The outer optimiser: an optax chain with clipping, a schedule, and frozen weights left alone."""
 
+from collections.abc import Mapping
+
 import jax
 import optax
 
 from mtl_jax.types import PyTree
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("constant", "cosine", "linear")
+SCHEDULES = ("constant", "cosine", "linear", "step")
 
 
 def meta_optimizer(
@@ -16,22 +18,25 @@ def meta_optimizer(
     optimizer: str = "adam",
     clip: float | None = 10.0,
     weight_decay: float = 0.0,
+    momentum: float = 0.0,
 ) -> optax.GradientTransformation:
     """Clip by global norm, then Adam, AdamW or SGD at a scheduled rate.
 
     Args:
         meta_lr: the outer rate at step 0.
-        steps: meta-steps over which "cosine" and "linear" fall to 0.
-        schedule: "constant", "cosine" or "linear".
-        optimizer: "adam", "adamw" or "sgd" (momentum is for `optax` users to pass themselves).
+        steps: meta-steps over which "cosine" and "linear" fall to 0; "step" takes a tenth after a half of them and
+            again after three quarters.
+        schedule: "constant", "cosine", "linear" or "step".
+        optimizer: "adam", "adamw" or "sgd".
         clip: largest global norm of the meta-gradient; None leaves it as it is.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's, or SGD's (added to the gradient, biases and normalisation included).
+        momentum: SGD's.
 
     Returns:
         An optax transformation; `freeze` it for learners with frozen weights (`train` does so).
 
     Raises:
-        ValueError: a rate not above 0, or an unknown name.
+        ValueError: a rate not above 0, an unknown name, or a weight decay or momentum that the rule has no place for.
     """
     if meta_lr <= 0:
         raise ValueError(f"meta_lr must be above 0, not {meta_lr}")
@@ -39,15 +44,20 @@ def meta_optimizer(
         raise ValueError(f"unknown optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}: choose one of {', '.join(SCHEDULES)}")
+    if (weight_decay and optimizer == "adam") or (momentum and optimizer != "sgd"):
+        raise ValueError(
+            f"{optimizer} takes no weight decay or no momentum: weight decay is adamw's and sgd's, momentum sgd's"
+        )
     rate = {
         "constant": optax.constant_schedule(meta_lr),
         "cosine": optax.cosine_decay_schedule(meta_lr, steps),
         "linear": optax.linear_schedule(meta_lr, 0.0, steps),
+        "step": optax.piecewise_constant_schedule(meta_lr, {steps // 2: 0.1, 3 * steps // 4: 0.1}),
     }[schedule]
     rule = {
         "adam": lambda: optax.adam(rate),
         "adamw": lambda: optax.adamw(rate, weight_decay=weight_decay),
-        "sgd": lambda: optax.sgd(rate),
+        "sgd": lambda: optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum or None)),
     }[optimizer]()
     return rule if clip is None else optax.chain(optax.clip_by_global_norm(clip), rule)
 
@@ -58,3 +68,12 @@ def freeze(optimizer: optax.GradientTransformation, theta: PyTree) -> optax.Grad
         return optimizer
     labels = {k: jax.tree.map(lambda _, k=k: "frozen" if k == "frozen" else "moving", v) for k, v in theta.items()}
     return optax.multi_transform({"moving": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def scale_parts(optimizer: optax.GradientTransformation, rates: Mapping[str, float]) -> optax.GradientTransformation:
+    """The same optimiser with the updates of theta's top-level keys named in `rates` multiplied by theirs."""
+
+    def scaled(updates: PyTree, params: PyTree = None) -> PyTree:
+        return {k: jax.tree.map(lambda u, k=k: u * rates.get(k, 1.0), part) for k, part in updates.items()}
+
+    return optax.chain(optimizer, optax.stateless(scaled))

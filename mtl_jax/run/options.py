@@ -1,4 +1,4 @@
-"""The settings of `setup.DEFAULTS` as options of the command line."""
+"""The settings of `methods.DEFAULTS` as options of the command line."""
 
 import argparse
 import math
@@ -45,15 +45,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "queries": {"type": count, "help": "query images a class"},
     "tasks": {"type": count, "help": "tasks of a meta-step"},
     "inner_steps": {"type": count, "help": "gradient steps of the adaptation"},
+    "test_steps": {"type": count, "help": "those at validation and test, if not as many"},
     "inner_lr": {"type": rate, "help": "rate of these steps"},
     "order": {"type": int, "choices": (1, 2), "help": "2: exact meta-gradient, 1: first order"},
     "steps": {"type": count, "help": "meta-steps in all"},
-    "meta_lr": {"type": rate, "help": "outer rate of Adam; 0.002 for protonet"},
-    "schedule": {"choices": ("constant", "cosine", "linear"), "help": "of the outer rate"},
+    "meta_lr": {"type": rate, "help": "outer rate"},
+    "schedule": {"choices": ("constant", "cosine", "linear", "step"), "help": "of the outer rate"},
+    "optimizer": {"choices": ("adam", "adamw", "sgd"), "help": "outer rule"},
+    "momentum": {"type": rate, "help": "of sgd"},
+    "weight_decay": {"type": rate, "help": "of adamw and sgd"},
     "clip": {"type": rate, "help": "largest norm of the meta-gradient, 0 for none"},
+    "model": {"choices": ("conv4", "resnet12"), "help": "network"},
     "norm": {"choices": ("transductive", "support", "none"), "help": "whose moments normalise the queries"},
-    "width": {"type": count, "help": "filters of each block of conv4"},
-    "downsample": {"choices": ("pool", "stride"), "help": "max-pool, or convolutions of stride 2"},
+    "width": {"type": count, "help": "filters of the first block; 64 of conv4, 16 of resnet12"},
+    "downsample": {"choices": ("pool", "stride"), "help": "conv4's: max-pool, or convolutions of stride 2"},
+    "batch": {"type": count, "help": "images of a pre-training step; finetune and baseline-pp"},
+    "label_smoothing": {"type": rate, "help": "of the pre-training loss"},
+    "init": {"help": "folder of a run whose network to start from"},
+    "pretrain_steps": {"type": count, "help": "steps of the pre-training that mtl does where --init gives no run"},
+    "hard_tasks": {"action": "store_true", "help": "draw every second step's tasks from classes that failed"},
     "task_chunk": {"type": count, "help": "tasks at a time: less memory, the same result"},
     "val_every": {"type": count, "help": "meta-steps between validations"},
     "val_episodes": {"type": count, "help": "episodes of a validation"},
@@ -64,6 +74,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 OF_EVAL = ("ways", "shots", "queries", "inner_steps", "norm")
 OF_BENCH = (
-    "ways", "shots", "queries", "tasks", "inner_steps", "inner_lr", "order", "norm", "width", "downsample",
-    "task_chunk", "seed",
+    "ways", "shots", "queries", "tasks", "inner_steps", "inner_lr", "order", "model", "norm", "width",
+    "downsample", "batch", "task_chunk", "seed",
+)  # fmt: skip
+OF_PRETRAIN = (
+    "ways", "shots", "queries", "steps", "batch", "meta_lr", "schedule", "optimizer", "momentum", "weight_decay",
+    "clip", "label_smoothing", "model", "norm", "width", "downsample", "init", "val_every", "val_episodes", "log_every",
+    "seed",
 )  # fmt: skip

@@ -1,27 +1,36 @@
 """The meta-gradient of a batch of tasks, a few tasks at a time."""
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from mtl_jax.types import Array, Episode, PyTree
 
-TaskLoss = Callable[[PyTree, PyTree], tuple[Array, dict[str, Array]]]  # (theta, one task) -> (loss, metrics)
+TaskLoss = Callable[..., tuple[Array, dict[str, Array]]]  # (theta, one task, *shared) -> (loss, metrics)
 
 
-def meta_gradient(loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int) -> tuple[PyTree, dict[str, Array]]:
-    """Gradient of the mean loss over tasks, `chunk` of them at a time, gradients accumulated.
+def meta_gradient(
+    loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int, *shared: PyTree
+) -> tuple[PyTree, dict[str, Array]]:
+    """Gradient of the mean loss over tasks, `chunk` of them at a time on each device, gradients accumulated.
 
     g = 1/T sum_i d loss(theta, task_i) / d theta
 
-    Few at a time bound the memory and stay in a CPU's cache; all at once fill an accelerator.
+    Few at a time bound the memory and stay in a CPU's cache; all at once fill an accelerator. Tasks are spread over the
+    devices that there are, if these divide their number, and the gradients summed once.
 
     Args:
-        loss: (theta, one task) -> (scalar, flat dict of scalars).
+        loss: (theta, one task, *shared) -> (scalar, flat dict of scalars).
         theta: what to differentiate in.
         tasks: any tree with a leading [tasks] axis: episodes, or the keys to draw them with.
         chunk: the width of the vmap; need not divide the number of tasks.
+        shared: what else the loss reads, the same for all tasks; over several devices it may not close over arrays.
 
     Returns:
         (gradient, shaped as theta; mean metrics, with "loss" among them).
@@ -31,6 +40,41 @@ def meta_gradient(loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int) -> t
     """
     if chunk < 1:
         raise ValueError(f"task_chunk must be at least 1, not {chunk}")
+    total = jax.tree.leaves(tasks)[0].shape[0]
+
+    def of_part(part: PyTree, theta: PyTree, *shared: PyTree) -> Any:
+        return _summed(lambda theta, task: loss(theta, task, *shared), theta, part, chunk)
+
+    sums = over_devices(of_part, tasks, theta, *shared, add=True)
+    return jax.tree.map(lambda s: s / total, sums)
+
+
+def over_devices(f: Callable[..., PyTree], tasks: PyTree, *shared: PyTree, add: bool = False) -> PyTree:
+    """f(tasks, *shared), each device doing its share of the tasks; what it gives is joined along them, or added."""
+    mesh = task_mesh(jax.tree.leaves(tasks)[0].shape[0])
+    if mesh is None:
+        return f(tasks, *shared)
+    share = (lambda *args: jax.lax.psum(f(*args), "tasks")) if add else f
+    specs = (P("tasks"), *(P() for _ in shared))
+    out = P() if add else P("tasks")
+    return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(tasks, *shared)
+
+
+@cache
+def task_mesh(tasks: int) -> Mesh | None:
+    """The devices that share this many tasks: as many as divide them, or None where that is one."""
+    devices = jax.local_devices()
+    share = max(n for n in range(1, len(devices) + 1) if tasks % n == 0)
+    return None if share == 1 else Mesh(np.array(devices[:share]), ("tasks",))
+
+
+def place(tree: PyTree, tasks: int) -> PyTree:
+    """The same values on every device that shares this many tasks, so that a step finds them where it leaves them."""
+    mesh = task_mesh(tasks)
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def _summed(loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int) -> Any:
     total = jax.tree.leaves(tasks)[0].shape[0]
     chunk = min(chunk, total)
     whole = total // chunk * chunk
@@ -55,11 +99,14 @@ def meta_gradient(loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int) -> t
     if whole < total:
         rest = part_gradient(jax.tree.map(lambda a: a[whole:], tasks))
         sums = jax.tree.map(jnp.add, sums, rest)
-    return jax.tree.map(lambda s: s / total, sums)
+    return sums
+
+
+MOST = 256  # tasks at a time on an accelerator: as many as fill it, and not so many that 600 episodes exceed its memory
 
 
 def auto_chunk(episode: Episode, tasks: int) -> int:
-    """Tasks at a time that suit this backend: all on an accelerator; on a CPU, about 4,000 input values' worth."""
+    """Tasks at a time that suit the backend: up to MOST on an accelerator, about 4,000 input values' worth on a CPU."""
     if jax.default_backend() != "cpu":
-        return tasks
+        return min(tasks, MOST)
     return max(1, min(tasks, 4096 // (episode.support_x.size + episode.query_x.size)))

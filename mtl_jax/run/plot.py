@@ -61,6 +61,24 @@ def episode_grid(episode: Episode, path: str | PathLike[str]) -> None:
     _write(figure, path)
 
 
+def cost_curve(name: str, rows: Sequence[Mapping[str, Any]], path: str | PathLike[str]) -> None:
+    """Draw the time and the temporary memory of a step over one setting, both axes by powers."""
+    figure, left = _figure(7, 4)
+    x = [row[name] for row in rows]
+    left.loglog(x, [row["step_ms"] for row in rows], "o-", color="tab:blue")
+    left.set_xlabel(name.replace("_", " "))
+    left.set_ylabel("ms a step", color="tab:blue")
+    left.set_xticks(x, [str(v) for v in x])
+    left.minorticks_off()
+    left.grid(alpha=0.3)
+    if all(row["temp_mib"] for row in rows):
+        right = left.twinx()
+        right.loglog(x, [row["temp_mib"] for row in rows], "s--", color="tab:orange")
+        right.set_ylabel("temporary memory, MiB", color="tab:orange")
+        right.minorticks_off()
+    _write(figure, path)
+
+
 def regression(learner: Learner, thetas: Mapping[str, PyTree], tasks: Episode, path: str | PathLike[str]) -> None:
     """Draw one-dimensional tasks: a row a theta, a column a task, with the curve before and after adapting.
 

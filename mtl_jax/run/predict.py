@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.data import images
-from mtl_jax.run.setup import build_learner
+from mtl_jax.run.methods import build_learner
 from mtl_jax.types import Array, PyTree
 
 BATCH = 256  # query images at a time

@@ -1,5 +1,6 @@
 """meta_steps: any number of meta-steps in one compiled call, with sampling inside."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -7,13 +8,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.run.parallel import meta_gradient
-from mtl_jax.types import Array, Learner, PyTree, Sampler, TrainState
+from mtl_jax.data.hard import record, worst_class
+from mtl_jax.run.parallel import meta_gradient, over_devices
+from mtl_jax.types import Array, Episode, Learner, PyTree, Sampler, TrainState
+
+HardSampler = Callable[[Array, PyTree, PyTree], Episode]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=(5,))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), static_argnames="hard", donate_argnums=(5,))
 def meta_steps(
-    learner: Learner,
+    learner: Learner | Callable[[Any], Learner],
     sample: Sampler,
     optimizer: optax.GradientTransformation,
     tasks: int,
@@ -21,6 +25,7 @@ def meta_steps(
     state: TrainState,
     pool: PyTree,
     count: Array,
+    hard: HardSampler | None = None,
 ) -> tuple[TrainState, dict[str, Array], Array]:
     """Take `count` meta-steps, or fewer if one is not finite; compiled once, whatever the count.
 
@@ -29,27 +34,49 @@ def meta_steps(
     every count, and it ends at the first step that is not finite, with the state before it.
 
     Args:
-        learner, sample, optimizer: functions, static.
+        learner, sample, optimizer: functions, static; the learner may be a function of the step.
         tasks: tasks of a meta-batch, static.
         chunk: tasks at a time, static.
         state: donated.
         pool: what `sample` draws from.
         count: [] int32, how many steps.
+        hard: (key, pool, failed classes) -> Episode, static. Given, each task's worst class is kept in state.failed,
+            and every second step draws its tasks from these instead of by `sample`.
 
     Returns:
         (state, sums over the steps of every metric with "loss" and "grad_norm", [] bool: all steps were finite).
     """
 
-    def task_loss(theta: PyTree, key: Array) -> tuple[Array, dict[str, Array]]:
-        return learner.loss(theta, sample(key, pool))
+    def at(step: Array) -> Learner:
+        return learner if isinstance(learner, Learner) else learner(step)
 
     def step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
+        shared = (pool, state.step, state.failed)
+
+        def draw(key: Array, pool: PyTree, step: Array, failed: PyTree) -> Episode:
+            if hard is None:
+                return sample(key, pool)
+            return jax.lax.cond(step % 2 == 1, lambda: hard(key, pool, failed), lambda: sample(key, pool))
+
+        def task_loss(theta: PyTree, key: Array, pool: PyTree, step: Array, failed: PyTree) -> Any:
+            return at(step).loss(theta, draw(key, pool, step, failed))
+
+        def worst(key: Array, theta: PyTree, pool: PyTree, step: Array, failed: PyTree) -> Array:
+            task, now = draw(key, pool, step, failed), at(step)
+            assert task.classes is not None  # a pool's tasks have classes
+            phi = now.adapt(theta, task.support_x, task.support_y)
+            return worst_class(task.classes, now.predict(theta, phi, task.query_x), task.query_y)
+
+        def worst_of(keys: Array, *shared: PyTree) -> Array:
+            return jax.lax.map(lambda key: worst(key, *shared), keys, batch_size=min(chunk, len(keys)))
+
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), tasks)
-        grads, metrics = meta_gradient(task_loss, state.theta, keys, chunk)
+        grads, metrics = meta_gradient(task_loss, state.theta, keys, chunk, *shared)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
             updates, opt_state = optimizer.update(grads, state.opt_state, state.theta)
         theta = optax.apply_updates(state.theta, updates)
-        new = TrainState(theta, opt_state, state.step + 1, state.key)
+        failed = None if hard is None else record(state.failed, over_devices(worst_of, keys, state.theta, *shared))
+        new = TrainState(theta, opt_state, state.step + 1, state.key, failed)
         return new, metrics | {"grad_norm": optax.tree.norm(grads)}
 
     def body(carry: Any) -> Any:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +15,15 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.data.episodes import check_request
+from mtl_jax.data.hard import empty, sample_hard_episode
 from mtl_jax.run.evaluate import Evaluation, episode_sampler, evaluate
 from mtl_jax.run.folder import RunFolder
 from mtl_jax.run.optimizer import freeze, meta_optimizer
-from mtl_jax.run.parallel import auto_chunk
-from mtl_jax.run.step import meta_steps
+from mtl_jax.run.parallel import auto_chunk, place
+from mtl_jax.run.step import HardSampler, meta_steps
 from mtl_jax.types import Array, Learner, PyTree, Sampler, TrainState
 
+FAILED = 128  # classes that the hard tasks are drawn from: the latest to have been a task's worst
 SECONDS_A_CALL = 2.0  # how long one compiled call may run before the host looks in
 
 
@@ -52,7 +55,7 @@ class Trained(NamedTuple):
 
 
 def train(
-    learner: Learner,
+    learner: Learner | Callable[[Any], Learner],
     pool: Any,
     key: Array,
     ways: int = 5,
@@ -63,6 +66,7 @@ def train(
     optimizer: optax.GradientTransformation | None = None,
     augment: str = "none",
     sample: Sampler | None = None,
+    hard_tasks: bool = False,
     task_chunk: int | None = None,
     val_pool: Any = None,
     val_sample: Sampler | None = None,
@@ -79,7 +83,7 @@ def train(
     """Meta-train: theta <- theta + u(grad_theta 1/T sum_i loss(theta, task_i)), `steps` times.
 
     Args:
-        learner: the method.
+        learner: the method; or step [] int32 -> Learner, for one that changes over the run as a schedule does.
         pool: a ClassPool, or whatever `sample` draws from.
         key: a JAX random key. Step k draws its tasks from fold_in(key, k).
         ways, shots, queries: the size of each training task.
@@ -89,10 +93,12 @@ def train(
             "frozen" are masked out of it.
         augment: "none", "rotations" or "flip_crop"; see `sample_episode`. Validation uses none.
         sample: (key, pool) -> Episode in place of `sample_episode`, for tasks of another kind.
+        hard_tasks: keep each task's worst class, and draw the tasks of every second step from classes so kept (Sun et
+            al. 2019, arXiv 1812.02391); needs tasks of a ClassPool.
         task_chunk: tasks at a time; chosen by backend and size unless given. It does not change the result.
         val_pool: validate on it every `val_every` steps, always on the same `val_episodes` episodes.
-        val_sample: (key, pool) -> Episode for validation; `sample` unless given, else
-            episodes of `val_size` = (ways, shots, queries), those of training unless given.
+        val_sample: (key, pool) -> Episode for validation; unless given, episodes of `val_size` = (ways, shots,
+            queries); unless that is given, tasks as in training.
         log_every: meta-steps averaged into one row of the history.
         out: a folder for config.json, metrics.jsonl and checkpoints/; nothing is written unless given.
         config: what config.json shall hold.
@@ -110,27 +116,33 @@ def train(
     for name, value in (("tasks", tasks), ("steps", steps), ("val_every", val_every), ("log_every", log_every)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
+    hard, failed = None, None
+    if hard_tasks and sample is not None:
+        raise ValueError("hard tasks are drawn from a pool's classes: leave `sample` out, or hard_tasks")
+    if hard_tasks:
+        hard, failed = hard_sampler(ways, shots, queries, augment), empty(FAILED)
     if sample is None:
         check_request(pool, ways, shots, queries, augment)
-        sample = episode_sampler(ways, shots, queries, augment)
-        if val_pool is not None and val_sample is None:
-            val_size = val_size or (ways, shots, queries)
-            check_request(val_pool, *val_size)
-            val_sample = episode_sampler(*val_size)
+        sample, val_size = episode_sampler(ways, shots, queries, augment), val_size or (ways, shots, queries)
+    if val_pool is not None and val_sample is None and val_size is not None:
+        check_request(val_pool, *val_size)
+        val_sample = episode_sampler(*val_size)
     folder = None if out is None else RunFolder(out, config, resume)
 
     init_key, run_key, val_key = jax.random.split(key, 3)
     episode = sample(init_key, pool)
+    final = learner if isinstance(learner, Learner) else learner(steps)
     if theta is None:
-        theta = learner.init(init_key, episode.support_x)
+        theta = final.init(init_key, episode.support_x)
     rule = freeze(optimizer or meta_optimizer(1e-3, steps), theta)
-    state = TrainState(theta, rule.init(theta), jnp.int32(0), run_key)
+    state = TrainState(theta, rule.init(theta), jnp.int32(0), run_key, failed)
     best_theta, best_score = None, None
     if folder is not None:
         if resume:
             state, best_theta, best_score = folder.restore(state)
         folder.start()
     state = jax.tree.map(jnp.array, state)  # buffers of our own: each call is given the last one's to overwrite
+    state, pool = place(state, tasks), place(pool, tasks)
 
     chunk = task_chunk or auto_chunk(episode, tasks)
     step, began, history = int(state.step), time.perf_counter(), [] if folder is None else folder.history
@@ -141,7 +153,8 @@ def train(
                 until = min(steps, *(step - step % every + every for every in (log_every, val_every)))
                 count = min(pace.steps, until - step)
                 with pace:
-                    state, sums, finite = meta_steps(learner, sample, rule, tasks, chunk, state, pool, jnp.int32(count))
+                    call = (learner, sample, rule, tasks, chunk, state, pool, jnp.int32(count))
+                    state, sums, finite = meta_steps(*call, hard=hard)
                     reached = int(state.step)
                 if not finite:
                     if folder is not None and reached:
@@ -156,7 +169,7 @@ def train(
                 at_end, at_val = step == steps, step == steps or step % val_every == 0
                 if at_val and val_pool is not None:
                     seen = evaluate(
-                        learner, state.theta, val_pool, val_key, episodes=val_episodes, sample=val_sample or sample
+                        final, state.theta, val_pool, val_key, episodes=val_episodes, sample=val_sample or sample
                     )
                     row, score = row | {f"val_{seen.metric}": seen.mean, "val_ci95": seen.ci95}, _score(seen)
                     if best_score is None or score > best_score:
@@ -178,6 +191,12 @@ def train(
     theta = state.theta if best_theta is None else best_theta
     seconds = time.perf_counter() - began
     return Trained(state, theta, best_score, history, seconds, step < steps, None if folder is None else folder.path)
+
+
+@cache
+def hard_sampler(ways: int, shots: int, queries: int, augment: str = "none") -> HardSampler:
+    """`sample_hard_episode` with its sizes filled in, as `episode_sampler` does."""
+    return partial(sample_hard_episode, ways=ways, shots=shots, queries=queries, augment=augment)
 
 
 def _score(seen: Evaluation) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import models
-from mtl_jax.models.layers import convolve, max_pool
+from mtl_jax.models.layers import Norm, convolve, convolve_normalised, few_channels, max_pool
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,6 @@ def test_norm_modes_share_parameters_and_differ_in_moments(key, downsample):
 
 
 def test_normalised_activations_have_the_moments_asked_for(key):
-    from mtl_jax.models.layers import Norm
 
     x = 3 + 2 * jax.random.normal(key, (50, 4, 4, 5))
     norm = Norm("support")
@@ -88,3 +87,33 @@ def test_bad_settings(settings, words):
 def test_too_small_an_image_is_refused_with_its_shape(key):
     with pytest.raises(ValueError, match=r"16x16.*\(2, 8, 8, 1\)"):
         models.conv4(3, 4).apply({}, jnp.zeros((2, 8, 8, 1)))
+
+
+@pytest.mark.parametrize("mode", ["transductive", "given", "none"])
+@pytest.mark.parametrize(("stride", "pool"), [(1, True), (2, False), (1, False)])
+def test_first_block_equals_its_plain_form_to_the_second_derivative(key, mode, stride, pool):
+    with jax.enable_x64(True):
+        k1, k2, k3 = jax.random.split(key, 3)
+        x = jax.random.uniform(k1, (3, 8, 6, 1), jnp.float64)
+        kernel = jax.random.normal(k2, (3, 3, 1, 9), jnp.float64)
+        scale, shift = 1 + jax.random.normal(k3, (2, 9), jnp.float64)  # of either sign: the gain's turns a maximum
+        given = (jnp.full(9, 0.3), jnp.full(9, 2.0)) if mode == "given" else None
+        norm = Norm("support" if mode == "given" else mode)
+
+        def plain(x, kernel, scale, shift):
+            variables = {"params": {"scale": scale, "shift": shift}}
+            y = norm.apply(variables, convolve(x, kernel, stride), given)[0]
+            return max_pool(y) if pool else y
+
+        def folded(x, *weights):
+            return convolve_normalised(x, *weights, given, norm.mode, stride, pool)[0]
+
+        assert few_channels(x, kernel, pool)
+        weights = (x, kernel, scale, shift)
+        derived = []
+        for form in (plain, folded):
+            loss = lambda w, form=form: jnp.sin(3 * form(*w)).sum()  # noqa: E731
+            grad = jax.grad(loss)
+            hessian = jax.grad(lambda w, grad=grad: sum(jnp.sin(g).sum() for g in grad(w)))
+            derived.append((form(*weights), grad(weights), hessian(weights)))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9), *derived)

@@ -1,0 +1,94 @@
+"""Hard tasks: episodes drawn from the classes that earlier tasks failed on."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.data.episodes import check_request, episode_of
+from mtl_jax.data.pool import ClassPool
+from mtl_jax.types import Array, Episode
+
+
+class FailedClasses(NamedTuple):
+    """The latest classes to have been a task's worst; the oldest make room.
+
+    Attributes:
+        classes: [size] int32, -1 where none has been recorded yet; a class may stand there more than once.
+        recorded: [] int32, how many were ever recorded.
+    """
+
+    classes: Array
+    recorded: Array
+
+
+def empty(size: int) -> FailedClasses:
+    """Room for `size` classes."""
+    return FailedClasses(jnp.full(size, -1, jnp.int32), jnp.int32(0))
+
+
+def record(failed: FailedClasses, classes: Array) -> FailedClasses:
+    """The same with classes [n] int32 added, n at most its size."""
+    n, size = len(classes), len(failed.classes)
+    if n > size:
+        raise ValueError(f"{n} classes at once into room for {size}: make room for at least {n}")
+    where = (failed.recorded + jnp.arange(n, dtype=jnp.int32)) % size
+    return FailedClasses(failed.classes.at[where].set(classes), failed.recorded + n)
+
+
+def worst_class(classes: Array, logits: Array, query_y: Array) -> Array:
+    """The class of a task with the lowest accuracy on its queries; of equals, the one with the highest loss.
+
+    A class without queries has shown no mistake: it is the worst only where no class has one, nor any loss.
+
+    Args:
+        classes: [ways] int32, the pool's class behind each label.
+        logits: [n, ways].
+        query_y: [n] int32.
+
+    Returns:
+        [] int32, one of `classes`.
+    """
+    member = jax.nn.one_hot(query_y, len(classes), axis=0, dtype=logits.dtype)
+    queries = jnp.maximum(member.sum(1), 1.0)
+    mistaken = (logits.argmax(-1).astype(query_y.dtype) != query_y).astype(logits.dtype)
+    wrong = (member * mistaken).sum(1) / queries  # counted, then divided: no rounding decides between equals
+    loss = (member * optax.softmax_cross_entropy_with_integer_labels(logits, query_y)).sum(1) / queries
+    return classes[jnp.lexsort((-loss, -wrong))[0]]
+
+
+def sample_hard_episode(
+    key: Array,
+    pool: ClassPool,
+    failed: FailedClasses,
+    ways: int = 5,
+    shots: int = 1,
+    queries: int = 15,
+    augment: str = "none",
+) -> Episode:
+    """Draw a task of failed classes, new images of each; pure, as `sample_episode`.
+
+    Args:
+        key: a JAX random key.
+        pool: the images to draw from.
+        failed: the classes to draw from, each as likely however often it stands there; while these are fewer than
+            `ways`, other classes of the pool, drawn at random, make up the number.
+        ways, shots, queries, augment: as in `sample_episode`.
+
+    Returns:
+        Episode as `sample_episode` gives it.
+
+    Raises:
+        ValueError: the pool has too few classes or images for the request (while tracing).
+
+    Reference: Sun, Liu, Chua and Schiele 2019, arXiv 1812.02391, section 4.3.
+    """
+    check_request(pool, ways, shots, queries, augment)
+    bound = pool.classes * (4 if augment == "rotations" else 1)
+    known = jnp.where(failed.classes < 0, bound, failed.classes)
+    preferred = jnp.zeros(bound, jnp.float32).at[known].set(1.0, mode="drop")
+    draw_key, order_key = jax.random.split(jax.random.split(key, 3)[0])
+    score = preferred + jax.random.uniform(draw_key, (bound,), jnp.float32)
+    drawn = jax.random.permutation(order_key, jax.lax.top_k(score, ways)[1])
+    return episode_of(key, pool, drawn, shots, queries, augment)

@@ -1,0 +1,74 @@
+"""ANIL: almost no inner loop; only the head adapts, on features that are computed once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+
+from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear, split_head
+from mtl_jax.learners.maml import Adapted
+from mtl_jax.learners.objective import objective
+from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+
+# Steps on the head cost next to nothing, so there are more of them than in MAML.
+DEFAULTS: Mapping[str, Any] = {"inner_steps": 10, "inner_lr": 0.4}
+
+
+def anil(
+    net: Model,
+    inner_lr: float = 0.4,
+    inner_steps: int = 10,
+    order: int = 2,
+    test_steps: int | None = None,
+    inner_optimizer: optax.GradientTransformation | None = None,
+) -> Learner:
+    """Almost no inner loop: MAML whose inner steps move the head alone.
+
+    head_i = head - inner_lr grad_head L_support_i(body, head), inner_steps times;  phi_i = (body, head_i)
+
+    Args:
+        net: a network with a linear head, whose parameters without "head" give features, such as conv4(ways=5).
+        inner_lr: rate of the inner SGD, on the mean loss of the support set.
+        inner_steps: inner steps of the training loss.
+        order: 2 for the exact meta-gradient; 1 takes inner gradients for constants.
+        test_steps: inner steps of `adapt`, as many as in training unless given.
+        inner_optimizer: any optax transformation in place of SGD; Adam needs eps_root above 0.
+
+    Returns:
+        Learner; theta are the network's parameters, phi is Adapted(params, stats), the body in it as in theta.
+
+    Raises:
+        ValueError: a setting out of range, an inner optimiser that breaks the meta-gradient, or (in init or while
+            tracing) a network without head.
+
+    Reference: Raghu, Raghu, Bengio and Vinyals 2019, arXiv 1909.09157.
+    """
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
+    check_inner(inner_steps, order, test_steps)
+
+    def init(key: Array, x: Array) -> PyTree:
+        theta = net.init(key, x)
+        split_head(theta)
+        return theta
+
+    def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
+        body, head = split_head(theta)
+        features, stats = net.apply(body, support_x, None)
+
+        def support_loss(head: PyTree) -> Array:
+            return objective(linear(head, features), support_y)[0]
+
+        head, _ = inner_loop(support_loss, head, rule, steps, order)
+        return Adapted({**body, "head": head}, stats)
+
+    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
+        return solve(theta, support_x, support_y, test_steps or inner_steps)
+
+    def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
+        return net.apply(phi.params, x, phi.stats)[0]
+
+    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        phi = solve(theta, episode.support_x, episode.support_y, inner_steps)
+        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+
+    return Learner(init, adapt, predict, loss)

@@ -1,0 +1,194 @@
+"""Transfer learning: pre-train on all source classes, then fit a new head to the support set."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.learners.inner import inner_loop, linear
+from mtl_jax.learners.objective import EMPTY, count_ways, objective
+from mtl_jax.learners.protonet import class_means, cosine
+from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+
+# The command line's settings where they differ from the house's: one batch of images a step, in place of tasks.
+DEFAULTS: Mapping[str, Any] = {
+    "tasks": 1, "batch": 64, "inner_steps": 100, "inner_lr": 0.01, "order": None, "meta_lr": 2e-3,
+}  # fmt: skip
+HEADS = ("linear", "cosine", "centroid")
+
+
+class Fitted(NamedTuple):
+    """One task's solution: head {kernel [d, ways], and a linear one's bias [ways]}, which classes exist, moments."""
+
+    head: PyTree
+    present: Array
+    stats: Any
+
+
+def finetune(
+    net: Model,
+    classes: int,
+    inner_lr: float = 0.01,
+    inner_steps: int = 100,
+    inner_optimizer: optax.GradientTransformation | None = None,
+    head: str = "linear",
+    label_smoothing: float = 0.0,
+    ways: int | None = None,
+) -> Learner:
+    """Pre-train a network with all source classes, freeze it, and give each task a new head (Baseline).
+
+    L(theta) = -sum_i log softmax(W f_theta(x_i) + b)[c_i] over the query images and their classes c_i in the source;
+    phi_{k+1} = phi_k - u(grad L_support(phi_k)) over the features of the support set, phi_0 = 0
+
+    `loss` is the pre-training: on `sample_batch`'s batches it is ordinary training with all classes, and on an episode
+    the query images count as examples of `episode.classes`. `adapt` and `predict` solve few-shot tasks.
+
+    Args:
+        net: a network without head, such as conv4(ways=None).
+        classes: source classes; `batch_classes(pool, augment)` says how many a pool has.
+        inner_lr: rate of the new head's SGD, of momentum 0.9, on the mean loss of the whole support set.
+        inner_steps: its steps.
+        inner_optimizer: any optax transformation in its place.
+        head: "linear" from zeros; or "centroid", cosine similarity to the mean features of each class, without steps.
+        label_smoothing: share of each pre-training target that is spread evenly over all classes, in [0, 1).
+        ways: classes of a task; counted from the support labels unless given.
+
+    Returns:
+        Learner; theta is {"net", "classes": {kernel [d, classes], bias [classes]}}, phi is Fitted(head, present,
+        stats). No gradient passes through adapt to theta. While tracing with `ways` unknown, predict gives a logit
+        for each support example; those past the true ways never win.
+
+    Raises:
+        ValueError: a setting out of range, or (in loss) labels that are floats, or of more classes than there are.
+
+    Reference: Chen, Liu, Kira, Wang and Huang 2019, arXiv 1904.04232.
+
+    Note: the authors' code takes 100 epochs in batches of 4 with momentum and dampening of 0.9 each and a weight decay
+    of 1e-3; here each step sees the whole support set, without either. Their features are of frozen running moments.
+    """
+    if head not in ("linear", "centroid"):
+        raise ValueError(f"unknown head {head!r}: choose linear or centroid")
+    return _transfer(net, classes, inner_lr, inner_steps, inner_optimizer, head, None, label_smoothing, ways)
+
+
+def baseline_pp(
+    net: Model,
+    classes: int,
+    inner_lr: float = 0.01,
+    inner_steps: int = 100,
+    inner_optimizer: optax.GradientTransformation | None = None,
+    scale: float | None = None,
+    label_smoothing: float = 0.0,
+    ways: int | None = None,
+) -> Learner:
+    """`finetune` with cosine similarities in place of both linear heads (Baseline++).
+
+    logits_k = scale cos(w_k, f_theta(x)); a task's w_k start as the mean features of the support of class k
+
+    Args:
+        net, classes, inner_lr, inner_steps, inner_optimizer, label_smoothing, ways: as in `finetune`.
+        scale: what cosines are multiplied by, above 0; 2 for a head of up to 200 classes and 10 for more, unless given.
+
+    Returns:
+        Learner; theta is {"net", "classes": {kernel [d, classes]}}, phi is Fitted(head, present, stats).
+
+    Raises:
+        ValueError: as `finetune`.
+
+    Reference: Chen, Liu, Kira, Wang and Huang 2019, arXiv 1904.04232.
+
+    Note: the authors' code also learns a factor for each class (a weight normalisation's gain), starts a task's head
+    at random, and differs in the steps as `finetune` says.
+    """
+    if scale is not None and scale <= 0:
+        raise ValueError(f"scale must be above 0, not {scale}")
+    return _transfer(net, classes, inner_lr, inner_steps, inner_optimizer, "cosine", scale, label_smoothing, ways)
+
+
+def _transfer(
+    net: Model,
+    classes: int,
+    inner_lr: float,
+    inner_steps: int,
+    inner_optimizer: optax.GradientTransformation | None,
+    head: str,
+    scale: float | None,
+    label_smoothing: float,
+    ways: int | None,
+) -> Learner:
+    """Both methods; a "cosine" head is so in pre-training as well, a "centroid" one in tasks alone."""
+    for name, value in (("classes", classes), ("inner steps", inner_steps)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    if inner_optimizer is None and inner_lr <= 0:
+        raise ValueError(f"inner_lr must be above 0, not {inner_lr}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
+    rule = inner_optimizer or optax.sgd(inner_lr, momentum=0.9)
+    source_scale = scale or (2.0 if classes <= 200 else 10.0)
+    task_scale = scale or 2.0  # a task's classes are few
+
+    def cosines(head: PyTree, features: Array, scale: float) -> Array:
+        return scale * (1.0 - cosine(features, head["kernel"].T))
+
+    def source_logits(theta: PyTree, features: Array) -> Array:
+        return (
+            cosines(theta["classes"], features, source_scale)
+            if head == "cosine"
+            else linear(theta["classes"], features)
+        )
+
+    def task_logits(phi: PyTree, features: Array, present: Array) -> Array:
+        logits = linear(phi, features) if head == "linear" else cosines(phi, features, task_scale)
+        return jnp.where(present, logits, EMPTY)
+
+    def init(key: Array, x: Array) -> PyTree:
+        net_key, head_key = jax.random.split(key)
+        params = net.init(net_key, x)
+        features = jax.eval_shape(lambda p: net.apply(p, x, None)[0], params)
+        kernel = jax.random.normal(head_key, (features.shape[-1], classes), features.dtype) * 0.01
+        bias = {} if head == "cosine" else {"bias": jnp.zeros(classes, features.dtype)}
+        return {"net": params, "classes": {"kernel": kernel, **bias}}
+
+    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Fitted:
+        features, stats = jax.lax.stop_gradient(net.apply(theta["net"], support_x, None))
+        means, present = class_means(features, support_y, count_ways(support_y, ways))
+        start = {"kernel": means.T}
+        if head == "linear":
+            start = {"kernel": jnp.zeros_like(means.T), "bias": jnp.zeros_like(means[:, 0])}
+        if head == "centroid":
+            return Fitted(start, present, stats)
+
+        def support_loss(phi: PyTree) -> Array:
+            return objective(task_logits(phi, features, present), support_y)[0]
+
+        return Fitted(inner_loop(support_loss, start, rule, inner_steps, order=1)[0], present, stats)
+
+    def predict(theta: PyTree, phi: Fitted, x: Array) -> Array:
+        return task_logits(phi.head, net.apply(theta["net"], x, phi.stats)[0], phi.present)
+
+    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        labels = _source_labels(episode, classes)
+        logits = source_logits(theta, net.apply(theta["net"], episode.query_x, None)[0])
+        value, metrics = objective(logits, labels)
+        if label_smoothing:
+            value = (1.0 - label_smoothing) * value - label_smoothing * jax.nn.log_softmax(logits).mean()
+        return value, metrics
+
+    return Learner(init, adapt, predict, loss)
+
+
+def _source_labels(episode: Episode, classes: int) -> Array:
+    """The source class of each query image [n]; ValueError where one is seen to be past the head's."""
+    y = episode.query_y
+    if not jnp.issubdtype(y.dtype, jnp.integer):
+        raise ValueError(f"pre-training is classification: query_y must be integer labels, not {y.dtype} {y.shape}")
+    ways = 0 if episode.classes is None else episode.classes.shape[-1]
+    labels = y if episode.classes is None else episode.classes[y]
+    largest = -1 if isinstance(labels, jax.core.Tracer) else int(labels.max())
+    if ways > classes or largest >= classes:
+        found = f"label {largest}" if largest >= classes else f"an episode of {ways} ways"
+        raise ValueError(f"{found} does not fit a head of {classes} classes: build the learner with more")
+    return labels

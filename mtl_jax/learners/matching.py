@@ -1,0 +1,131 @@
+"""Matching networks: a query's label is the labels of the support set, weighted by attention."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.learners.objective import EMPTY, count_ways, objective
+from mtl_jax.learners.protonet import cosine
+from mtl_jax.models.recurrent import Recurrent, lstm_cell
+from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+
+# the command line's settings where they differ from the house's
+DEFAULTS: Mapping[str, Any] = {"meta_lr": 2e-3, "inner_steps": 0, "inner_lr": None, "order": None}
+
+
+class Matched(NamedTuple):
+    """One task's solution: support features [n, d] and one-hot labels [n, ways], and the support set's moments."""
+
+    features: Array
+    labels: Array
+    stats: Any
+
+
+def matching(
+    net: Model,
+    full_context: bool = False,
+    context_steps: int = 5,
+    temperature: float = 10.0,
+    ways: int | None = None,
+) -> Learner:
+    """Matching networks.
+
+    p(y | x) = sum_i a_i y_i,  a = softmax_i(temperature cos(f(x), g(x_i))) over the support set
+
+    With full context embeddings g(x_i) also depends on the whole support set, and f(x) looks at it K times:
+    g(x_i) = g'(x_i) + h_i + h'_i with h, h' the outputs of two LSTMs over g'(x_1..n), forwards and backwards;
+    h_k = LSTM(f'(x), [h_{k-1}, r_{k-1}]) + f'(x),  r = sum_i softmax_i(h . g(x_i)) g(x_i),  f(x) = h_K
+
+    Args:
+        net: a network without head, such as conv4(ways=None), for f' and g' both.
+        full_context: whether to use full context embeddings.
+        context_steps: K of these.
+        temperature: what cosines are multiplied by.
+        ways: classes of a task; counted from the support labels unless given.
+
+    Returns:
+        Learner; theta are the network's parameters, or with full context {"net", "fce": {attention, backward,
+        forward}}; phi is Matched(features, labels, stats). predict gives log-probabilities; while tracing with
+        `ways` unknown, one for each support example, of which those past the true ways never win.
+
+    Raises:
+        ValueError: context_steps below 1, or a temperature not above 0.
+
+    Reference: Vinyals, Blundell, Lillicrap, Kavukcuoglu and Wierstra 2016, arXiv 1606.04080.
+
+    Note: the paper's softmax is of bare cosines, whose range leaves it nearly flat; a temperature of 1 gives that.
+    Full context depends on the order of the support set, of which the paper says nothing; `sample_episode` draws
+    which class is whose label, so that places tell nothing. h_0 is 0.
+    """
+    if context_steps < 1 or temperature <= 0:
+        raise ValueError(
+            f"want context_steps of at least 1 and a temperature above 0, not {context_steps} and {temperature}"
+        )
+
+    def split(theta: PyTree) -> tuple[PyTree, PyTree]:
+        return (theta["net"], theta["fce"]) if full_context else (theta, None)
+
+    def init(key: Array, x: Array) -> PyTree:
+        if not full_context:
+            return net.init(key, x)
+        net_key, *keys = jax.random.split(key, 4)
+        params = net.init(net_key, x)
+        z = jax.eval_shape(lambda p: net.apply(p, x, None)[0], params)
+        d, cell = z.shape[1], lstm_cell(z.shape[1])
+        inputs = {"forward": d, "backward": d, "attention": 2 * d}
+        fce = {name: cell.init(k, seen, z.dtype) for k, (name, seen) in zip(keys, inputs.items(), strict=True)}
+        return {"net": params, "fce": fce}
+
+    def solve(theta: PyTree, support_x: Array, support_y: Array, slots: int) -> Matched:
+        params, fce = split(theta)
+        features, stats = net.apply(params, support_x, None)
+        if full_context:
+            features = embed_support(lstm_cell(features.shape[1]), fce, features)
+        return Matched(features, jax.nn.one_hot(support_y, slots, dtype=features.dtype), stats)
+
+    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Matched:
+        return solve(theta, support_x, support_y, count_ways(support_y, ways))
+
+    def predict(theta: PyTree, phi: Matched, x: Array) -> Array:
+        params, fce = split(theta)
+        features, _ = net.apply(params, x, phi.stats)
+        if full_context:
+            features = embed_queries(lstm_cell(features.shape[1]), fce, features, phi.features, context_steps)
+        p = attention(features, phi.features, temperature) @ phi.labels
+        return jnp.where(phi.labels.any(0), jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny)), EMPTY)
+
+    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        known = ways if episode.classes is None else episode.classes.shape[-1]
+        phi = solve(theta, episode.support_x, episode.support_y, count_ways(episode.support_y, known))
+        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+
+    return Learner(init, adapt, predict, loss)
+
+
+def attention(x: Array, support: Array, temperature: float) -> Array:
+    """softmax_i(temperature cos(x, s_i)) of every row of x [q, d] over the rows of support [n, d]: [q, n]."""
+    return jax.nn.softmax(-temperature * cosine(x, support), axis=-1)
+
+
+def embed_support(cell: Recurrent, fce: PyTree, features: Array) -> Array:
+    """Full context embeddings of support features [n, d], which are read in their order: [n, d]."""
+
+    def read(params: PyTree, reverse: bool) -> Array:
+        start = cell.start(1, features.dtype)
+        return jax.lax.scan(lambda c, z: cell.step(params, c, z[:, None]), start, features, reverse=reverse)[1][..., 0]
+
+    return features + read(fce["forward"], False) + read(fce["backward"], True)
+
+
+def embed_queries(cell: Recurrent, fce: PyTree, features: Array, support: Array, steps: int) -> Array:
+    """Full context embeddings of query features [q, d], each by itself, given those of the support [n, d]: [q, d]."""
+
+    def look(carry: tuple[Array, Array], none: None) -> tuple[tuple[Array, Array], None]:
+        c, h = carry
+        r = support.T @ jax.nn.softmax(support @ h, axis=0)
+        (c, out), _ = cell.step(fce["attention"], (c, h), jnp.concatenate((features.T, r)))
+        return (c, out + features.T), None
+
+    return jax.lax.scan(look, cell.start(len(features), features.dtype), length=steps)[0][1].T

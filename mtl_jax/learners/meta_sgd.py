@@ -1,0 +1,77 @@
+"""Meta-SGD: MAML that also learns the inner rate of every single weight."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.learners.inner import check_inner, inner_loop, unit_rule
+from mtl_jax.learners.maml import Adapted
+from mtl_jax.learners.objective import objective
+from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+
+# The rates are learned, so that fewer steps than MAML's do; at test a few more help.
+DEFAULTS: Mapping[str, Any] = {"inner_steps": 1, "inner_lr": 0.4, "test_steps": 3}
+
+
+def meta_sgd(
+    net: Model,
+    inner_lr: float = 0.4,
+    inner_steps: int = 1,
+    order: int = 2,
+    test_steps: int | None = None,
+    remat: bool = False,
+    inner_optimizer: optax.GradientTransformation | None = None,
+) -> Learner:
+    """MAML with a learned rate, of either sign, for every weight.
+
+    phi_i = theta - rates * grad L_support_i(theta), elementwise, inner_steps times; theta and rates are meta-learned
+
+    Args:
+        net: a network with a head, such as conv4(ways=5) or mlp(1).
+        inner_lr: what every rate starts at.
+        inner_steps: inner steps of the training loss, all with the same rates.
+        order: 2 for the exact meta-gradient; 1 takes inner gradients for constants.
+        test_steps: inner steps of `adapt`, as many as in training unless given.
+        remat: keep no activations of the inner steps; the outer backward pass computes them again.
+        inner_optimizer: an optax transformation whose updates the rates multiply instead of the gradient; they then
+            start at 1. Adam needs eps_root above 0.
+
+    Returns:
+        Learner; theta is {"net": parameters, "rates": a tree like them}, phi is Adapted(params, stats).
+
+    Raises:
+        ValueError: a setting out of range, or an inner optimiser that breaks the meta-gradient.
+
+    Reference: Li, Zhou, Chen and Li 2017, arXiv 1707.03141.
+
+    Note: the paper takes one step and draws the first rates at random from a range; here they start alike.
+    """
+    rule, start = unit_rule(inner_optimizer, inner_lr)
+    check_inner(inner_steps, order, test_steps)
+
+    def init(key: Array, x: Array) -> PyTree:
+        params = net.init(key, x)
+        return {"net": params, "rates": jax.tree.map(lambda p: jnp.full_like(p, start), params)}
+
+    def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
+        def support_loss(params: PyTree) -> Array:
+            return objective(net.apply(params, support_x, None)[0], support_y)[0]
+
+        scale = optax.stateless(lambda updates, params: jax.tree.map(jnp.multiply, updates, theta["rates"]))
+        phi, _ = inner_loop(support_loss, theta["net"], optax.chain(rule, scale), steps, order, remat)
+        return Adapted(phi, net.apply(phi, support_x, None)[1])
+
+    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
+        return solve(theta, support_x, support_y, test_steps or inner_steps)
+
+    def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
+        return net.apply(phi.params, x, phi.stats)[0]
+
+    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        phi = solve(theta, episode.support_x, episode.support_y, inner_steps)
+        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+
+    return Learner(init, adapt, predict, loss)

@@ -1,0 +1,89 @@
+"""Proto-MAML: MAML whose head starts as the prototypes of the task at hand."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
+from mtl_jax.learners.objective import EMPTY, count_ways, objective
+from mtl_jax.learners.protonet import class_means
+from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+
+# Features of squared norm 10 to 100 make the head's gradients large: a rate well below MAML's.
+DEFAULTS: Mapping[str, Any] = {"inner_steps": 3, "inner_lr": 0.02}
+
+
+class ProtoAdapted(NamedTuple):
+    """One task's solution: body, head {kernel [d, ways], bias [ways]}, which classes exist [ways], and moments."""
+
+    params: PyTree
+    head: PyTree
+    present: Array
+    stats: Any
+
+
+def proto_maml(
+    net: Model,
+    inner_lr: float = 0.02,
+    inner_steps: int = 3,
+    order: int = 2,
+    test_steps: int | None = None,
+    remat: bool = False,
+    inner_optimizer: optax.GradientTransformation | None = None,
+    ways: int | None = None,
+) -> Learner:
+    """MAML from a linear head that is the prototypes' own: any number of ways, and ProtoNet before the first step.
+
+    w_k = 2 c_k, b_k = -||c_k||^2 with c_k the mean of f_theta(x) over the support of class k, so that w_k f(x) + b_k
+    is -||f(x) - c_k||^2 but for what all classes share; then inner_steps of SGD on the body and the head. The
+    meta-gradient flows through the head's start as well.
+
+    Args:
+        net: a network without head, such as conv4(ways=None).
+        inner_lr: rate of the inner SGD, on the mean loss of the support set.
+        inner_steps: inner steps of the training loss.
+        order: 2 for the exact meta-gradient; 1 takes inner gradients for constants (not the head's start).
+        test_steps: inner steps of `adapt`, as many as in training unless given.
+        remat: keep no activations of the inner steps; the outer backward pass computes them again.
+        inner_optimizer: any optax transformation in place of SGD; Adam needs eps_root above 0.
+        ways: classes of a task; counted from the support labels unless given.
+
+    Returns:
+        Learner; theta are the network's parameters, phi is ProtoAdapted(params, head, present, stats). While tracing
+        with `ways` unknown, predict gives a logit for each support example; those past the true ways never win.
+
+    Raises:
+        ValueError: a setting out of range, or an inner optimiser that breaks the meta-gradient.
+
+    Reference: Triantafillou et al. 2019, arXiv 1903.03096.
+    """
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
+    check_inner(inner_steps, order, test_steps)
+
+    def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int, slots: int) -> ProtoAdapted:
+        centres, present = class_means(net.apply(theta, support_x, None)[0], support_y, slots)
+        start = {"body": theta, "head": {"kernel": 2.0 * centres.T, "bias": -jnp.square(centres).sum(-1)}}
+
+        def support_loss(phi: PyTree) -> Array:
+            logits = linear(phi["head"], net.apply(phi["body"], support_x, None)[0])
+            return objective(jnp.where(present, logits, EMPTY), support_y)[0]
+
+        phi, _ = inner_loop(support_loss, start, rule, steps, order, remat)
+        return ProtoAdapted(phi["body"], phi["head"], present, net.apply(phi["body"], support_x, None)[1])
+
+    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> ProtoAdapted:
+        return solve(theta, support_x, support_y, test_steps or inner_steps, count_ways(support_y, ways))
+
+    def predict(theta: PyTree, phi: ProtoAdapted, x: Array) -> Array:
+        features, _ = net.apply(phi.params, x, phi.stats)
+        return jnp.where(phi.present, linear(phi.head, features), EMPTY)
+
+    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        known = ways if episode.classes is None else episode.classes.shape[-1]
+        slots = count_ways(episode.support_y, known)
+        phi = solve(theta, episode.support_x, episode.support_y, inner_steps, slots)
+        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+
+    return Learner(net.init, adapt, predict, loss)

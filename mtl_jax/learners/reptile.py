@@ -1,0 +1,119 @@
+"""Reptile: move the initialisation towards the solution of each task."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.learners.inner import check_inner
+from mtl_jax.learners.maml import Adapted
+from mtl_jax.learners.objective import objective
+from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+
+# The authors' for 5 ways: 1 shot and 9 queries are 10 training shots; SGD at rate 1 goes all the way to the mean phi.
+# Not theirs: inner SGD. In a minute on Omniglot it came to 82 %, and an Adam that starts anew in each task below 65.
+DEFAULTS: Mapping[str, Any] = {
+    "queries": 9, "tasks": 5, "inner_steps": 5, "test_steps": 50, "inner_lr": 0.3, "inner_rule": "sgd", "order": None,
+    "batch": 10, "optimizer": "sgd", "meta_lr": 1.0, "schedule": "linear", "clip": 0.0,
+}  # fmt: skip
+
+
+def reptile(
+    net: Model,
+    inner_lr: float = 1e-3,
+    inner_steps: int = 5,
+    test_steps: int | None = None,
+    inner_optimizer: optax.GradientTransformation | None = None,
+    inner_rule: str = "adam",
+    batch: int | None = 10,
+) -> Learner:
+    """Reptile: plain training on a task, whose end the initialisation then moves towards.
+
+    theta <- theta + rate mean_i (phi_i - theta),  phi_i = inner_steps mini-batch steps from theta on task i
+
+    `loss` is 1/2 ||theta - phi||^2 with phi a constant, so that its gradient in theta is theta - phi, and the outer
+    rule of the paper is SGD. An episode of K shots and Q queries is K + Q training shots: both are trained on, since
+    Reptile splits no task. `adapt` sees the support set alone.
+
+    Args:
+        net: a network with a head, such as conv4(ways=5) or mlp(1).
+        inner_lr: rate of the inner rule.
+        inner_steps: mini-batch steps of the training loss.
+        test_steps: steps of `adapt`, as many as in training unless given.
+        inner_optimizer: any optax transformation in its place; nothing is differentiated through it.
+        inner_rule: "adam", of b1 = 0, or "sgd".
+        batch: examples of a step, at most all; None for all of them in every step.
+
+    Returns:
+        Learner; theta are the network's parameters, phi is Adapted(params, stats), through which no gradient passes
+        to theta. The accuracy (or mse) among loss's metrics is phi's on the query set, which it has been trained on.
+
+    Raises:
+        ValueError: a rate, step count or batch out of range, or an unknown rule.
+
+    Reference: Nichol, Achiam and Schulman 2018, arXiv 1803.02999.
+
+    Note: the authors' code keeps the inner Adam's second moment from task to task; here it starts anew in each. It
+    shuffles a task's examples anew whenever they are used up; here each round takes one of every class, then the
+    next of every class, always in the same order. Its test without transduction normalises each query together with
+    the support set, where norm="support" takes the moments of the support set alone.
+    """
+    if inner_optimizer is None and inner_lr <= 0:
+        raise ValueError(f"inner_lr must be above 0, not {inner_lr}")
+    check_inner(inner_steps, test_steps=test_steps)
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch must be at least 1, not {batch}")
+    named = {"adam": optax.adam(inner_lr, b1=0.0), "sgd": optax.sgd(inner_lr)}
+    if inner_rule not in named:
+        raise ValueError(f"unknown inner_rule {inner_rule!r}: choose {' or '.join(named)}")
+    rule = named[inner_rule] if inner_optimizer is None else inner_optimizer
+
+    def train(theta: PyTree, x: Array, y: Array, steps: int) -> PyTree:
+        def slope(params: PyTree, rows: Array | slice) -> PyTree:
+            return jax.grad(lambda p: objective(net.apply(p, x[rows], None)[0], y[rows])[0])(params)
+
+        size, order = min(batch or len(x), len(x)), interleave(y)
+
+        def step(carry: tuple[PyTree, Any], k: Array) -> tuple[tuple[PyTree, Any], None]:
+            phi, state = carry
+            rows = slice(None) if size == len(x) else order[(k * size + jnp.arange(size)) % len(x)]
+            with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
+                updates, state = rule.update(slope(phi, rows), state, phi)
+            return (optax.apply_updates(phi, updates), state), None
+
+        theta = jax.lax.stop_gradient(theta)
+        return jax.lax.scan(step, (theta, rule.init(theta)), jnp.arange(steps))[0][0]
+
+    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
+        phi = train(theta, support_x, support_y, test_steps or inner_steps)
+        return Adapted(phi, net.apply(phi, support_x, None)[1])
+
+    def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
+        return net.apply(phi.params, x, phi.stats)[0]
+
+    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        x = jnp.concatenate((episode.support_x, episode.query_x))
+        y = jnp.concatenate((episode.support_y, episode.query_y))
+        phi = train(theta, x, y, inner_steps)
+        away = optax.tree.norm(jax.tree.map(jnp.subtract, theta, phi), squared=True)
+        outputs = net.apply(phi, x, None)[0][len(episode.support_x) :]
+        return 0.5 * away, objective(outputs, episode.query_y)[1]
+
+    return Learner(net.init, adapt, predict, loss)
+
+
+def interleave(y: Array) -> Array:
+    """The order of examples that takes the first of every class, then the second of every class, and so on.
+
+    Args:
+        y: [n] integer labels, in any order and numbers; float targets stay in theirs.
+
+    Returns:
+        [n] int32 indices.
+    """
+    if not jnp.issubdtype(y.dtype, jnp.integer):
+        return jnp.arange(len(y), dtype=jnp.int32)
+    rank = jnp.tril(y[:, None] == y, -1).sum(1)  # how many of its class came before
+    return jnp.argsort(rank, stable=True).astype(jnp.int32)

@@ -1,0 +1,159 @@
+"""R2-D2: a head that is solved in closed form inside every task."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.learners.inner import linear
+from mtl_jax.learners.objective import EMPTY, count_ways, objective
+from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+
+# the command line's settings where they differ from the house's
+DEFAULTS: Mapping[str, Any] = {"meta_lr": 2e-3, "inner_steps": 0, "inner_lr": None, "order": None}
+FORMS = ("auto", "primal", "woodbury")
+
+
+class Solved(NamedTuple):
+    """One task's solution: head {kernel [d, ways], bias [ways]}, which classes exist [ways], and moments."""
+
+    head: PyTree
+    present: Array
+    stats: Any
+
+
+def ridge(x: Array, y: Array, weight: Array, form: str = "auto") -> Array:
+    """Ridge regression in closed form, by a system of the smaller of examples and features.
+
+    w = argmin ||x w - y||^2 + weight ||w||^2 = (x' x + weight I)^-1 x' y = x' (x x' + weight I)^-1 y
+
+    Args:
+        x: [n, d] features.
+        y: [n, out] targets.
+        weight: [] what the squared weights cost, above 0.
+        form: "primal" (a system of d equations), "woodbury" (of n), or "auto" for the smaller.
+
+    Returns:
+        w [d, out].
+
+    Reference: Woodbury 1950; Bertinetto et al. 2019, arXiv 1805.08136, equations 5 and 6.
+    """
+    n, d = x.shape
+    if form == "woodbury" or (form == "auto" and n < d):
+        return x.T @ jax.scipy.linalg.solve(x @ x.T + weight * jnp.eye(n, dtype=x.dtype), y, assume_a="pos")
+    return jax.scipy.linalg.solve(x.T @ x + weight * jnp.eye(d, dtype=x.dtype), x.T @ y, assume_a="pos")
+
+
+def logistic(x: Array, y: Array, weight: Array, steps: int, form: str = "auto") -> Array:
+    """Logistic regression of each column of y by itself, by Newton steps from 0, each a ridge regression.
+
+    w_k <- argmin_w sum_i s_i (x_i w - z_i)^2 + weight ||w||^2 with p = sigmoid(x w_k), s = p (1 - p) and
+    z = x w_k + (y_k - p) / s; it ends at the minimum of sum_i -log p(y_ik | x_i) + weight / 2 ||w_k||^2
+
+    Args:
+        x: [n, d] features.
+        y: [n, out] targets, 0 or 1.
+        weight: [] what half the squared weights cost, above 0.
+        steps: Newton steps.
+        form: as in `ridge`.
+
+    Returns:
+        w [d, out].
+
+    Reference: Bertinetto et al. 2019, arXiv 1805.08136, section 3.3.
+    """
+
+    def column(y: Array) -> Array:
+        def step(w: Array, _: None) -> tuple[Array, None]:
+            eta = x @ w
+            p = jax.nn.sigmoid(eta)
+            root = jnp.sqrt(jnp.maximum(p * (1.0 - p), 1e-6))  # a sure example would divide by 0
+            return ridge(root[:, None] * x, (root * eta + (y - p) / root)[:, None], weight, form)[:, 0], None
+
+        return jax.lax.scan(step, jnp.zeros_like(x[0]), length=steps)[0]
+
+    return jax.vmap(column, 1, 1)(y)
+
+
+def r2d2(
+    net: Model,
+    head: str = "ridge",
+    newton_steps: int = 5,
+    init_lambda: float = 1.0,
+    init_scale: float = 10.0,
+    form: str = "auto",
+    ways: int | None = None,
+) -> Learner:
+    """Differentiable closed-form solvers: a ridge (R2-D2) or logistic (LR-D2) regression as the inner problem.
+
+    W = argmin ||[f_theta(x), 1] W - Y||^2 + lambda ||W||^2 over the support set, Y one-hot;
+    logits of a query are scale [f_theta(x), 1] W + offset; lambda, scale and offset are learned with theta.
+
+    Float targets are regressed as they are: lambda is learned, scale and offset are left out.
+
+    Args:
+        net: a network without head, such as conv4(ways=None).
+        head: "ridge"; or "logistic", one class against all others by Newton steps, for labels alone.
+        newton_steps: of the logistic head.
+        init_lambda, init_scale: where lambda and scale start, above 0.
+        form: "primal", "woodbury", or "auto" for the smaller system.
+        ways: classes of a task; counted from the support labels unless given.
+
+    Returns:
+        Learner; theta is {"net", "ridge": {log_lambda, log_scale, offset}}, phi is Solved(head, present, stats), whose
+        head holds scale and offset. While tracing with `ways` unknown, predict gives a logit for each support
+        example; those past the true ways never win.
+
+    Raises:
+        ValueError: an unknown head or form, a setting out of range, or float targets for a logistic head.
+
+    Reference: Bertinetto, Henriques, Torr and Vedaldi 2019, arXiv 1805.08136.
+
+    Note: as in the authors' code, a column of ones is the bias, regularised like the rest. Their code divides features
+    and targets by sqrt(n), so that its lambda counts per support example; it keeps lambda at 50 unless told to learn
+    it, and has no scale on logistic logits. The offset, one number for all classes, moves no softmax.
+    """
+    if head not in ("ridge", "logistic"):
+        raise ValueError(f"unknown head {head!r}: choose ridge or logistic")
+    if form not in FORMS:
+        raise ValueError(f"unknown form {form!r}: choose one of {', '.join(FORMS)}")
+    if newton_steps < 1:
+        raise ValueError(f"newton_steps must be at least 1, not {newton_steps}")
+    if init_lambda <= 0 or init_scale <= 0:
+        raise ValueError(f"init_lambda and init_scale must be above 0, not {init_lambda} and {init_scale}")
+
+    def init(key: Array, x: Array) -> PyTree:
+        start = {"log_lambda": math.log(init_lambda), "log_scale": math.log(init_scale), "offset": 0.0}
+        return {"net": net.init(key, x), "ridge": {k: jnp.asarray(v, x.dtype) for k, v in start.items()}}
+
+    def solve(theta: PyTree, support_x: Array, support_y: Array, known: int | None) -> Solved:
+        features, stats = net.apply(theta["net"], support_x, None)
+        x = jnp.pad(features, ((0, 0), (0, 1)), constant_values=1.0)
+        weight, scale = jnp.exp(theta["ridge"]["log_lambda"]), jnp.exp(theta["ridge"]["log_scale"])
+        if not jnp.issubdtype(support_y.dtype, jnp.integer):
+            if head == "logistic" or support_y.ndim != 2:
+                raise ValueError(
+                    f"the {head} head wants labels [n], or for ridge targets [n, d], not {support_y.shape}"
+                )
+            w = ridge(x, support_y, weight, form)
+            return Solved({"kernel": w[:-1], "bias": w[-1]}, jnp.ones(w.shape[1], bool), stats)
+        y = jax.nn.one_hot(support_y, count_ways(support_y, known), dtype=x.dtype)
+        w = ridge(x, y, weight, form) if head == "ridge" else logistic(x, y, weight, newton_steps, form)
+        kernel, bias = scale * w[:-1], scale * w[-1] + theta["ridge"]["offset"]
+        return Solved({"kernel": kernel, "bias": bias}, y.any(0), stats)
+
+    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Solved:
+        return solve(theta, support_x, support_y, ways)
+
+    def predict(theta: PyTree, phi: Solved, x: Array) -> Array:
+        features, _ = net.apply(theta["net"], x, phi.stats)
+        return jnp.where(phi.present, linear(phi.head, features), EMPTY)
+
+    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        known = ways if episode.classes is None else episode.classes.shape[-1]
+        phi = solve(theta, episode.support_x, episode.support_y, known)
+        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+
+    return Learner(init, adapt, predict, loss)
