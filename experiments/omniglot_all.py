@@ -11,16 +11,14 @@ Result: experiments/results/omniglot_all.json, and the table in README.md.
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 
-import jax
-
-from mtl_jax import datasets, evaluate
-from mtl_jax.run.launch import launch
+from mtl_jax import datasets
+from mtl_jax.run.budget import launch_for
 from mtl_jax.run.methods import METHODS, build_learner, complete
 from mtl_jax.run.metrics import write_json
-from mtl_jax.run.setup import use_all_cores
+from mtl_jax.run.report import score_rows
+from mtl_jax.run.setup import read_config, use_all_cores
 
 INNER = {"downsample": "stride", "queries": 5, "meta_lr": 2e-3}
 ONE = INNER | {"inner_steps": 1, "test_steps": 3}
@@ -31,49 +29,17 @@ SETTINGS = {
     "relation": FEATURES, "r2d2": FEATURES, "lstm": INNER | {"width": 32},
     "mtl": {"queries": 5, "pretrain_steps": 1000}, "finetune": {"tasks": 2}, "baseline-pp": {"tasks": 2},
 }  # fmt: skip
-
-
-def trial(config: dict, folder: Path) -> tuple[dict, float, float]:
-    """(settings with the network that was pre-trained, if one was; the seconds that took; the seconds of a step)."""
-    run, _ = launch(config | {"steps": 30, "log_every": 10, "val_every": 30, "val_episodes": 5}, folder, quiet=True)
-    made = folder / "pretrain" / "result.json"
-    spent = json.loads(made.read_text())["seconds"] if made.exists() else 0.0
-    return (
-        config | ({"init": str(made.parent)} if spent else {}),
-        spent,
-        config["tasks"] / run.history[-1]["tasks_per_s"],
-    )
+KEPT = ("downsample", "width", "ways", "queries", "tasks", "inner_steps", "test_steps", "inner_lr", "meta_lr", "batch")
 
 
 def measure(name: str, minutes: float, out: Path) -> dict:
     """Train for the time given, then test under both norms."""
     config = complete({"learner": name, "dataset": "omniglot", **SETTINGS[name]})
-    kept = (
-        "downsample",
-        "width",
-        "ways",
-        "queries",
-        "tasks",
-        "inner_steps",
-        "test_steps",
-        "inner_lr",
-        "meta_lr",
-        "batch",
-    )
-    setting = {k: config[k] for k in kept}
-    with tempfile.TemporaryDirectory() as folder:
-        config, spent, pace = trial(config, Path(folder) / "run")
-        steps = int((60 * minutes - spent) / pace)
-        config |= {"steps": steps, "val_every": max(1, steps // 5)}
-        run, result = launch(config, out / name)
-    pool, config = datasets.load("omniglot", "test"), config | {"image_shape": [28, 28, 1], "ways": 5, "shots": 1}
-    row = {"method": name, "steps": steps, "ms_a_step": 1000 * pace, "seconds": spent + result["seconds"]}
-    for norm in ("transductive", "support"):
-        learner = build_learner({**config, "classes": 4112, "norm": norm})
-        seen = evaluate(learner, run.theta, pool, jax.random.key(1), 5, 1, 15, episodes=1000)
-        row[norm] = {"accuracy": seen.accuracy, "ci95": seen.ci95}
-        print(f"{name}, {norm}: {100 * seen.accuracy:.2f} ± {100 * seen.ci95:.2f} %", flush=True)
-    return row | {"setting": setting}
+    run, result = launch_for(config, minutes, out / name)
+    pool, tested = datasets.load("omniglot", "test"), {**read_config(out / name), "ways": 5}
+    rows = score_rows(lambda norm: build_learner({**tested, "norm": norm}), run.theta, pool, name, shots=(1,))
+    row = {"method": name, "tests": rows} | {k: result[k] for k in ("steps", "ms_a_step", "seconds")}
+    return row | {"setting": {k: config[k] for k in KEPT}}
 
 
 def main() -> None:
@@ -91,7 +57,7 @@ def main() -> None:
         write_json(file, {"experiment": "omniglot_all", "minutes": args.minutes, "methods": list(rows.values())})
     print("| method | transductive | support | meta-steps | ms a step |\n|---|---|---|---|---|")
     for row in rows.values():
-        scores = (f"{100 * row[n]['accuracy']:.2f} ± {100 * row[n]['ci95']:.2f}" for n in ("transductive", "support"))
+        scores = (f"{100 * test['accuracy']:.2f} ± {100 * test['ci95']:.2f}" for test in row["tests"])
         print(f"| {row['method']} | {' | '.join(scores)} | {row['steps']:,} | {row['ms_a_step']:.0f} |")
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mtl_jax import cli, evaluate
 from mtl_jax.data.images import cache_folder
-from mtl_jax.run import progress, setup
+from mtl_jax.run import methods, progress, setup
 from mtl_jax.run.bench import count_flops
 
 CLASSES, IMAGES = 4, 6
@@ -79,14 +79,14 @@ def test_help_answers_without_jax():
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--inner-steps" in done.stdout
-    assert all(name in done.stdout for name in setup.METHODS)
+    assert all(name in done.stdout for name in methods.METHODS)
 
 
 def test_a_run_leaves_what_rebuilds_it(trained, data):
     config = json.loads((trained / "config.json").read_text())
     assert config["dataset"] == f"folder:{data}"
     assert config["image_shape"] == [16, 16, 1]
-    assert {*setup.DEFAULTS, "learner", "augment"} <= set(config)
+    assert {*methods.DEFAULTS, "learner", "augment"} <= set(config)
     result = json.loads((trained / "result.json").read_text())
     rows = rows_of(trained)
     assert [row["step"] for row in rows] == [1, 2, 3]
@@ -112,7 +112,7 @@ def test_the_best_step_is_read_back(trained):
     config, result = setup.read_config(trained), json.loads((trained / "result.json").read_text())
     val_key = jax.random.split(jax.random.key(config["seed"]), 3)[2]
     theta, pool = setup.load_theta(trained, config), setup.load_pool(config, "val")
-    seen = evaluate(setup.build_learner(config), theta, pool, val_key, 3, 1, 2, episodes=4)
+    seen = evaluate(methods.build_learner(config), theta, pool, val_key, 3, 1, 2, episodes=4)
     assert (seen.accuracy, seen.ci95) == (result["val_accuracy"], result["val_ci95"])
 
 

@@ -17,7 +17,8 @@ def test_there_are_notebooks():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # the kernel's client is not ours to keep clean
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path, tmp_path):
+def test_notebook_runs(path, tmp_path, monkeypatch):
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # a notebook draws into itself
     book = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(
         book, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}

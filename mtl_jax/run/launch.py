@@ -20,7 +20,10 @@ from mtl_jax.run.progress import Progress
 from mtl_jax.run.train import Trained, train
 from mtl_jax.types import PyTree
 
-OF_NETWORK = ("model", "width", "norm", "downsample", "dataset", "image_size", "augment", "seed")
+SHARED = (  # what a run and the pre-training that it does by itself have in common
+    "model", "width", "norm", "downsample", "dataset", "image_size", "augment", "seed", "ways", "shots", "queries",
+    "val_episodes",
+)  # fmt: skip
 PRETRAIN_STEPS = 2000  # for a method that pre-trains by itself, unless it is told how many
 
 
@@ -82,7 +85,7 @@ def _start(config: Config, out: Path, quiet: bool) -> PyTree | None:
     if config["init"]:
         source = setup.load_theta(config["init"], setup.read_config(config["init"]))
     elif find(config["learner"]).pretrained:
-        shared = {k: config[k] for k in OF_NETWORK if config.get(k) is not None}
+        shared = {k: config[k] for k in SHARED if config.get(k) is not None}
         earlier = complete({**shared, "learner": "finetune", "steps": config["pretrain_steps"] or PRETRAIN_STEPS})
         folder = out / "pretrain"
         run, _ = launch(earlier, folder, resume=(folder / "checkpoints").exists(), quiet=quiet)

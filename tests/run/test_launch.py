@@ -1,0 +1,60 @@
+"""Runs from their settings alone: pre-training, another run's network, hard tasks, resumed, or within a time."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_jax.run.budget import launch_for
+from mtl_jax.run.launch import launch
+from mtl_jax.run.methods import complete
+from mtl_jax.run.setup import load_theta, read_config
+
+SMALL = {
+    "ways": 3, "queries": 2, "tasks": 2, "width": 4, "image_size": 16, "val_every": 2, "val_episodes": 4, "steps": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for k in range(4):
+        (root / f"class{k}").mkdir()
+        for i in range(6):
+            Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(root / f"class{k}" / f"{i}.png")
+    return f"folder:{root}"
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_mtl_pre_trains_by_itself_keeps_that_network_and_resumes_with_its_hard_tasks(data, tmp_path):
+    settings = {"learner": "mtl", "dataset": data, "pretrain_steps": 2, "inner_steps": 2, "test_steps": 2, **SMALL}
+    config = complete({**settings, "hard_tasks": True, "schedule": "constant"})
+    run, result = launch(config, tmp_path / "run", quiet=True)
+    assert result["steps"] == 2
+    before = load_theta(tmp_path / "run" / "pretrain", read_config(tmp_path / "run" / "pretrain"))
+    same(run.theta["frozen"], before["net"])
+    whole, _ = launch(
+        {**config, "steps": 4, "init": str(tmp_path / "run" / "pretrain")}, tmp_path / "whole", quiet=True
+    )
+    rest, _ = launch({**read_config(tmp_path / "run"), "steps": 4}, tmp_path / "run", resume=True, quiet=True)
+    assert int(rest.state.failed.recorded) == 4 * 2
+    same(rest.state.failed, whole.state.failed)
+    same(rest.state.theta, whole.state.theta)
+    same(load_theta(tmp_path / "run", read_config(tmp_path / "run"))["frozen"], before["net"])
+
+
+def test_any_learner_starts_from_another_runs_network(data, tmp_path):
+    source, _ = launch(complete({"learner": "protonet", "dataset": data, **SMALL}), tmp_path / "source", quiet=True)
+    config = complete({"learner": "anil", "dataset": data, **SMALL, "steps": 1, "meta_lr": 1e-30, "inner_steps": 1})
+    run, _ = launch({**config, "init": str(tmp_path / "source")}, tmp_path / "run", quiet=True)
+    same({k: v for k, v in run.theta.items() if k != "head"}, source.theta)
+
+
+def test_a_time_is_kept(data, tmp_path):
+    config = complete({"learner": "protonet", "dataset": data, **SMALL})
+    run, result = launch_for(config, 0.02, tmp_path / "run")
+    assert result["steps"] == int(run.state.step) >= 1
+    assert result["steps"] == pytest.approx(1200 / result["ms_a_step"], abs=1)
