@@ -79,7 +79,7 @@ def test_help_answers_without_jax():
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--inner-steps" in done.stdout
-    assert all(name in done.stdout for name in methods.METHODS)
+    assert all(name in "".join(done.stdout.split()) for name in methods.METHODS)  # lines may break at a hyphen
 
 
 def test_a_run_leaves_what_rebuilds_it(trained, data):
