@@ -6,9 +6,9 @@ from typing import Any
 import optax
 
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, split_head
-from mtl_jax.learners.maml import Adapted
+from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
-from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+from mtl_jax.types import Array, Learner, Model, PyTree
 
 # MAML's own settings suit it.
 DEFAULTS: Mapping[str, Any] = {"inner_steps": 5, "inner_lr": 0.4}
@@ -63,14 +63,4 @@ def boil(
         params = {**body, "head": head}
         return Adapted(params, net.apply(params, support_x, None)[1])
 
-    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
-        return solve(theta, support_x, support_y, test_steps or inner_steps)
-
-    def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
-        return net.apply(phi.params, x, phi.stats)[0]
-
-    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        phi = solve(theta, episode.support_x, episode.support_y, inner_steps)
-        return objective(predict(theta, phi, episode.query_x), episode.query_y)
-
-    return Learner(init, adapt, predict, loss)
+    return by_steps(net, init, solve, inner_steps, test_steps)

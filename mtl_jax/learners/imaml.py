@@ -10,9 +10,9 @@ import optax
 from jax.scipy.sparse.linalg import cg
 
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
-from mtl_jax.learners.maml import Adapted
+from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
-from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+from mtl_jax.types import Array, Learner, Model, PyTree
 
 # The inner problem is to be solved, or nearly: more steps than MAML's; it has no order.
 DEFAULTS: Mapping[str, Any] = {"inner_steps": 10, "inner_lr": 0.4, "order": None}
@@ -102,14 +102,4 @@ def imaml(
         phi = solution(theta, support_x, support_y, steps)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
-        return solve(theta, support_x, support_y, test_steps or inner_steps)
-
-    def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
-        return net.apply(phi.params, x, phi.stats)[0]
-
-    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        phi = solve(theta, episode.support_x, episode.support_y, inner_steps)
-        return objective(predict(theta, phi, episode.query_x), episode.query_y)
-
-    return Learner(net.init, adapt, predict, loss)
+    return by_steps(net, net.init, solve, inner_steps, test_steps)

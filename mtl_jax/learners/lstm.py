@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from mtl_jax.learners.inner import check_inner
-from mtl_jax.learners.maml import Adapted
+from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
 from mtl_jax.models.recurrent import lstm_cell
-from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+from mtl_jax.types import Array, Learner, Model, PyTree
 
 # The authors take 12 steps at 1 shot, 8 at 5, and Adam 1e-3 for all over 50,000 tasks and more. For runs of some
 # thousand: fewer steps, and gates that move faster, since their biases start far from where they end.
@@ -96,17 +96,7 @@ def lstm(
         phi = back(jax.lax.scan(step, carry, length=steps)[0][0])
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
-        return solve(theta, support_x, support_y, test_steps or inner_steps)
-
-    def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
-        return net.apply(phi.params, x, phi.stats)[0]
-
-    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        phi = solve(theta, episode.support_x, episode.support_y, inner_steps)
-        return objective(predict(theta, phi, episode.query_x), episode.query_y)
-
-    return Learner(init, adapt, predict, loss)
+    return by_steps(net, init, solve, inner_steps, test_steps)
 
 
 def prep(x: Array, p: float) -> Array:

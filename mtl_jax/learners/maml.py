@@ -1,13 +1,13 @@
 """MAML: an initialisation from which a few gradient steps solve a task."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import optax
 
-from mtl_jax.learners.inner import inner_loop, inner_optimizer_or_sgd
+from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.objective import objective
-from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+from mtl_jax.types import Array, Episode, Learner, LearnerInit, Model, PyTree
 
 DEFAULTS: Mapping[str, Any] = {}  # the command line's settings where they differ from the house's
 
@@ -17,6 +17,28 @@ class Adapted(NamedTuple):
 
     params: PyTree
     stats: Any
+
+
+def by_steps(
+    net: Model,
+    init: LearnerInit,
+    solve: Callable[[PyTree, Array, Array, int], Adapted],
+    inner_steps: int,
+    test_steps: int | None,
+) -> Learner:
+    """The learner that judges the network `solve(theta, support_x, support_y, steps)` ends at on the query set."""
+
+    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
+        return solve(theta, support_x, support_y, test_steps or inner_steps)
+
+    def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
+        return net.apply(phi.params, x, phi.stats)[0]
+
+    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        phi = solve(theta, episode.support_x, episode.support_y, inner_steps)
+        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+
+    return Learner(init, adapt, predict, loss)
 
 
 def maml(
@@ -52,11 +74,7 @@ def maml(
     Note: the authors' Omniglot code sums its loss over the ways; its rate 0.4 at 5 ways is 2.0 on the mean loss here.
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
-    if order not in (1, 2):
-        raise ValueError(f"order must be 1 or 2, not {order}")
-    for steps in (inner_steps, test_steps):
-        if steps is not None and steps < 1:
-            raise ValueError(f"inner steps must be at least 1, not {steps}")
+    check_inner(inner_steps, order, test_steps)
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         def support_loss(params: PyTree) -> Array:
@@ -65,17 +83,7 @@ def maml(
         phi, _ = inner_loop(support_loss, theta, rule, steps, order, remat)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
-        return solve(theta, support_x, support_y, test_steps or inner_steps)
-
-    def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
-        return net.apply(phi.params, x, phi.stats)[0]
-
-    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        phi = solve(theta, episode.support_x, episode.support_y, inner_steps)
-        return objective(predict(theta, phi, episode.query_x), episode.query_y)
-
-    return Learner(net.init, adapt, predict, loss)
+    return by_steps(net, net.init, solve, inner_steps, test_steps)
 
 
 def fomaml(

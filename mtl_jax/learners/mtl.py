@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear, split_head
-from mtl_jax.learners.maml import Adapted
+from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
-from mtl_jax.types import Array, Episode, Learner, Model, PyTree
+from mtl_jax.types import Array, Learner, Model, PyTree
 
 # Steps on the head cost next to nothing; scales and shifts learn at a tenth of the head's rate, as the authors' do.
 DEFAULTS: Mapping[str, Any] = {
@@ -100,17 +100,7 @@ def mtl(
         head, _ = inner_loop(support_loss, theta["head"], rule, steps, order)
         return Adapted({**body, "head": head}, stats)
 
-    def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
-        return solve(theta, support_x, support_y, test_steps or inner_steps)
-
-    def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
-        return net.apply(phi.params, x, phi.stats)[0]
-
-    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        phi = solve(theta, episode.support_x, episode.support_y, inner_steps)
-        return objective(predict(theta, phi, episode.query_x), episode.query_y)
-
-    return Learner(init, adapt, predict, loss)
+    return by_steps(net, init, solve, inner_steps, test_steps)
 
 
 def _kernels(name: str, leaf: Array) -> Array | None:
