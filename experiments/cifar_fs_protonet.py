@@ -15,7 +15,7 @@ from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
 from mtl_jax.run.progress import Progress
 from mtl_jax.run.report import score_rows
-from mtl_jax.run.setup import use_all_cores
+from mtl_jax.run.setup import tune_cpu
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
-    use_all_cores()
+    tune_cpu()
 
     def learner(norm: str):
         return learners.protonet(models.conv4(None, 64, norm))

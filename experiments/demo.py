@@ -19,7 +19,7 @@ from mtl_jax.run.folder import fresh_folder
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
 from mtl_jax.run.progress import Progress
-from mtl_jax.run.setup import use_all_cores
+from mtl_jax.run.setup import tune_cpu
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--episodes", type=int, default=600)
     args = parser.parse_args()
-    use_all_cores()
+    tune_cpu()
     console = Console()
     console.print("drawing the glyphs (once, about half a minute) ...")
     pool, val = (datasets.load("glyphs", split) for split in ("train", "val"))

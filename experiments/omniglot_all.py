@@ -18,7 +18,7 @@ from mtl_jax.run.budget import launch_for
 from mtl_jax.run.methods import METHODS, build_learner, complete
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.report import score_rows
-from mtl_jax.run.setup import read_config, use_all_cores
+from mtl_jax.run.setup import read_config, tune_cpu
 
 INNER = {"downsample": "stride", "queries": 5, "meta_lr": 2e-3}
 ONE = INNER | {"inner_steps": 1, "test_steps": 3}
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--out", type=Path, default=Path("runs/omniglot_all"))
     args = parser.parse_args()
-    use_all_cores()
+    tune_cpu()
     file = args.out / "result.json"
     rows = {row["method"]: row for row in json.loads(file.read_text())["methods"]} if file.exists() else {}
     for name in (m for m in args.methods if m not in rows):

@@ -17,7 +17,7 @@ from mtl_jax import datasets, evaluate, learners, models, train
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
 from mtl_jax.run.progress import Progress
-from mtl_jax.run.setup import use_all_cores
+from mtl_jax.run.setup import tune_cpu
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
-    use_all_cores()
+    tune_cpu()
 
     def learner(norm: str):
         return learners.maml(models.conv4(5, 64, norm, "stride"), inner_lr=0.4, inner_steps=1, test_steps=3)

@@ -23,7 +23,7 @@ from mtl_jax.run import plot
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
 from mtl_jax.run.progress import Progress
-from mtl_jax.run.setup import use_all_cores
+from mtl_jax.run.setup import tune_cpu
 
 NET = models.mlp(1)
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", default="runs/sinusoid_maml")
     parser.add_argument("--steps", type=int, default=70000)
     args = parser.parse_args()
-    use_all_cores()
+    tune_cpu()
     key, pool, sample = jax.random.key(0), SinusoidPool(), partial(sample_sinusoid, shots=10, queries=10)
     test = partial(sample_sinusoid, shots=10, queries=100)
     runs, rows = {}, []

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(args, "no_cache", True) is False:
             setup.use_compilation_cache()
         if hasattr(args, "no_cache"):
-            setup.use_all_cores()
+            setup.tune_cpu()
         args.run(args)
     except (ValueError, OSError) as error:
         _fail(2, f"error: {error}")
