@@ -13,6 +13,8 @@ import argparse
 import json
 from pathlib import Path
 
+import jax
+
 from mtl_jax import datasets
 from mtl_jax.run.budget import launch_for
 from mtl_jax.run.methods import METHODS, build_learner, complete
@@ -42,6 +44,11 @@ def measure(name: str, minutes: float, out: Path) -> dict:
     return row | {"setting": {k: config[k] for k in KEPT}}
 
 
+def measured(file: Path) -> dict[str, dict]:
+    """The rows that the record has, by method."""
+    return {row["method"]: row for row in json.loads(file.read_text())["methods"]} if file.exists() else {}
+
+
 def main() -> None:
     """Measure what is not measured yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -51,12 +58,12 @@ def main() -> None:
     args = parser.parse_args()
     tune_cpu()
     file = args.out / "result.json"
-    rows = {row["method"]: row for row in json.loads(file.read_text())["methods"]} if file.exists() else {}
-    for name in (m for m in args.methods if m not in rows):
-        rows[name] = measure(name, args.minutes, args.out)
-        write_json(file, {"experiment": "omniglot_all", "minutes": args.minutes, "methods": list(rows.values())})
+    about = {"experiment": "omniglot_all", "minutes": args.minutes, "cores": jax.local_device_count()}
+    for name in (m for m in args.methods if m not in measured(file)):
+        row = measure(name, args.minutes, args.out)
+        write_json(file, about | {"methods": list((measured(file) | {name: row}).values())})  # others may have written
     print("| method | transductive | support | meta-steps | ms a step |\n|---|---|---|---|---|")
-    for row in rows.values():
+    for row in sorted(measured(file).values(), key=lambda row: -row["tests"][0]["accuracy"]):
         scores = (f"{100 * test['accuracy']:.2f} ± {100 * test['ci95']:.2f}" for test in row["tests"])
         print(f"| {row['method']} | {' | '.join(scores)} | {row['steps']:,} | {row['ms_a_step']:.0f} |")
 
