@@ -10,17 +10,15 @@ Result: experiments/results/omniglot_all.json, and the table in README.md.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import jax
 
-from mtl_jax import datasets
 from mtl_jax.run.budget import launch_for
-from mtl_jax.run.methods import METHODS, build_learner, complete
-from mtl_jax.run.metrics import write_json
-from mtl_jax.run.report import score_rows
-from mtl_jax.run.setup import read_config, tune_cpu
+from mtl_jax.run.methods import METHODS, complete
+from mtl_jax.run.metrics import read_rows, write_json
+from mtl_jax.run.report import score_run
+from mtl_jax.run.setup import tune_cpu
 
 INNER = {"downsample": "stride", "queries": 5, "meta_lr": 2e-3}
 ONE = INNER | {"inner_steps": 1, "test_steps": 3}
@@ -37,16 +35,15 @@ KEPT = ("downsample", "width", "ways", "queries", "tasks", "inner_steps", "test_
 def measure(name: str, minutes: float, out: Path) -> dict:
     """Train for the time given, then test under both norms."""
     config = complete({"learner": name, "dataset": "omniglot", **SETTINGS[name]})
-    run, result = launch_for(config, minutes, out / name)
-    pool, tested = datasets.load("omniglot", "test"), {**read_config(out / name), "ways": 5}
-    rows = score_rows(lambda norm: build_learner({**tested, "norm": norm}), run.theta, pool, name, shots=(1,))
-    row = {"method": name, "tests": rows} | {k: result[k] for k in ("steps", "ms_a_step", "seconds")}
+    _, result = launch_for(config, minutes, out / name)
+    row = {"method": name, "tests": score_run(out / name, shots=(1,))}
+    row |= {k: result[k] for k in ("steps", "ms_a_step", "seconds")}
     return row | {"setting": {k: config[k] for k in KEPT}}
 
 
 def measured(file: Path) -> dict[str, dict]:
     """The rows that the record has, by method."""
-    return {row["method"]: row for row in json.loads(file.read_text())["methods"]} if file.exists() else {}
+    return {row["method"]: row for row in read_rows(file, "methods")}
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ Result: experiments/results/sinusoid_all.json, and the table in README.md.
 """
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import jax
 
 from mtl_jax import Learner, evaluate, learners, models, train
 from mtl_jax.data.sinusoid import SinusoidPool, sample_sinusoid
-from mtl_jax.run.metrics import write_json
+from mtl_jax.run.metrics import read_rows, write_json
 from mtl_jax.run.optimizer import meta_optimizer
 from mtl_jax.run.progress import Progress
 from mtl_jax.run.setup import tune_cpu
@@ -68,9 +67,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/sinusoid_all"))
     args = parser.parse_args()
     tune_cpu()
-    args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "result.json"
-    rows = {row["method"]: row for row in json.loads(file.read_text())["methods"]} if file.exists() else {}
+    rows = {row["method"]: row for row in read_rows(file, "methods")}
     for name in (m for m in args.methods if m not in rows):
         rows[name] = measure(name, args.steps)
         write_json(file, {"experiment": "sinusoid_all", "meta_steps": args.steps, "methods": list(rows.values())})

@@ -247,7 +247,6 @@ BAD = {  # name: (command, what the line must say)
     "other learner": ("train maml --out {run} --resume", "learner protonet there and maml here"),
     "eval of no run": ("eval {tmp}/empty", "config.json"),
     "eval ways": ("eval {run} --ways 9 --episodes 2", "at most 4"),
-    "eval channels": ("eval {run} --dataset cifar_fs", "channels"),
     "empty checkpoints": ("eval {tmp}/hollow", "checkpoint"),
     "truncated": ("eval {tmp}/truncated", "damaged"),
     "another model": ("eval {tmp}/other", "another model"),

@@ -110,7 +110,8 @@ def load(
         image_size: height and width in pixels; None for the natural size, which for a folder is 84.
         data_dir: where TFDS keeps its data sets; None for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
         cache_dir: None for $MTL_JAX_CACHE, else the user's cache folder.
-        channels: for a folder, 1 or 3; None for 1 if all its images are gray, else 3.
+        channels: 1 (colours become their luma) or 3 (gray becomes three equal channels); None for the images' own,
+            which for a folder is 1 if all are gray.
 
     Returns:
         The pool, images [n, image_size, image_size, channels] uint8.
@@ -128,16 +129,14 @@ def load(
     facts = info(name)
     if split not in facts.classes:
         raise ValueError(f"{name} has no {split} split: choose one of {', '.join(facts.splits)}")
-    if channels not in (None, facts.image_shape[2]):
-        raise ValueError(f"{name} has {facts.image_shape[2]} channels, not {channels}: leave `channels` out")
     size = image_size or facts.image_shape[0]
     key: list[Any] = [name, split, size]
     if name == "digits":
-        return _pool(cached(f"{name}-{split}-{size}", key, partial(_digits, size), cache_dir))
+        return _pool(cached(f"{name}-{split}-{size}", key, partial(_digits, size), cache_dir), channels)
     root = _find(name, data_dir, cache_dir)
     folder = root / facts.source.replace(":", "/")
     key += [facts.source, sorted((file.name, file.stat().st_size) for file in folder.iterdir())]
-    return _pool(cached(f"{name}-{split}-{size}", key, partial(_read, name, split, size, root), cache_dir))
+    return _pool(cached(f"{name}-{split}-{size}", key, partial(_read, name, split, size, root), cache_dir), channels)
 
 
 def prepare(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -174,10 +173,10 @@ def prepare(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
     return root / source.replace(":", "/")
 
 
-def _pool(data: Labelled) -> ClassPool:
+def _pool(data: Labelled, channels: int | None = None) -> ClassPool:
     for note in data.notes:
         log.warning(note)
-    return ClassPool.from_arrays(data.images, data.labels, data.names)
+    return ClassPool.from_arrays(files.recolour(data.images, channels), data.labels, data.names)
 
 
 def _data_root(data_dir: str | os.PathLike[str] | None) -> Path:

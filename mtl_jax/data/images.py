@@ -86,6 +86,21 @@ def resize(images: np.ndarray, size: int | None) -> np.ndarray:
     return np.stack([to_array(Image.fromarray(x[..., 0] if channels == 1 else x), size, channels) for x in images])
 
 
+def recolour(images: np.ndarray, channels: int | None) -> np.ndarray:
+    """Images [n, height, width, 1 or 3] uint8 in 1 channel (their ITU-R 601 luma) or 3 equal ones; None leaves them.
+
+    Raises:
+        ValueError: channels other than 1 and 3.
+    """
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1 or 3, not {channels}")
+    if channels in (None, images.shape[-1]):
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    return np.stack([to_array(Image.fromarray(x), None, 1) for x in images])
+
+
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Where prepared arrays are kept: `cache_dir`, else $MTL_JAX_CACHE, else the user's cache folder."""
     chosen = cache_dir or os.environ.get("MTL_JAX_CACHE")

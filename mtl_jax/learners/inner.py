@@ -9,6 +9,8 @@ import optax
 
 from mtl_jax.types import Array, PyTree
 
+INNER_GRADS = ("reverse", "mixed")
+
 
 def inner_loop(
     loss: Callable[[PyTree], Array],
@@ -18,6 +20,7 @@ def inner_loop(
     order: int = 2,
     remat: bool = False,
     each: Callable[[PyTree], Any] | None = None,
+    inner_grad: str = "reverse",
 ) -> tuple[PyTree, Any]:
     """Take `steps` optimiser steps on `loss`, in one scan.
 
@@ -31,21 +34,26 @@ def inner_loop(
         order: 2 differentiates through the gradients; 1 takes them for constants (first-order MAML).
         remat: recompute each step's forward pass in the outer backward pass instead of keeping it.
         each: phi -> anything, looked at after every step.
+        inner_grad: how the outer gradient passes through an inner one: "reverse" differentiates its backward pass;
+            "mixed" pushes the outer cotangent forward through it, which needs no activations of the step but phi_k.
 
     Returns:
         (phi after the last step, what `each` gave with a leading [steps] axis, or None).
 
     Raises:
-        ValueError: steps below 0, or an order other than 1 and 2.
+        ValueError: steps below 0, an order other than 1 and 2, or an unknown inner_grad.
 
-    Reference: Finn et al. 2017, arXiv 1703.03400.
+    Reference: Finn et al. 2017, arXiv 1703.03400; Kemaev et al. 2025, arXiv 2505.00793, for "mixed".
     """
     if steps < 0 or order not in (1, 2):
         raise ValueError(f"inner steps must be at least 0 and order 1 or 2, not {steps} and {order}")
+    if inner_grad not in INNER_GRADS:
+        raise ValueError(f"unknown inner_grad {inner_grad!r}: choose one of {', '.join(INNER_GRADS)}")
 
     def step(carry: tuple[PyTree, Any], _: None) -> tuple[tuple[PyTree, Any], Any]:
         phi, opt_state = carry
-        grads = jax.grad(loss)(jax.lax.stop_gradient(phi) if order == 1 else phi)
+        slope = mixed_grad(loss) if inner_grad == "mixed" and order == 2 else jax.grad(loss)
+        grads = slope(jax.lax.stop_gradient(phi) if order == 1 else phi)
         if order == 1:  # the loss may hold outer parameters of its own
             grads = jax.lax.stop_gradient(grads)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
@@ -56,6 +64,46 @@ def inner_loop(
     body = jax.checkpoint(step, prevent_cse=False) if remat else step
     (phi, _), seen = jax.lax.scan(body, (params, optimizer.init(params)), None, length=steps)
     return phi, seen
+
+
+def mixed_grad(loss: Callable[[PyTree], Array]) -> Callable[[PyTree], PyTree]:
+    """`jax.grad(loss)`, whose own reverse derivative is taken forward over reverse.
+
+    v^T d(grad loss)/d(phi, a) = d/de grad_{phi, a} loss(phi + e v, a) at e = 0,  a being what the loss closes over
+
+    The Hessian is symmetric, so that its product with a cotangent is a directional derivative of the gradient.
+
+    Args:
+        loss: phi -> scalar; it may close over arrays that are differentiated further out.
+
+    Returns:
+        phi -> gradient, a tree like phi.
+
+    Reference: Kemaev et al. 2025, arXiv 2505.00793.
+    """
+
+    def slope(phi: PyTree) -> PyTree:
+        pure, closed = jax.closure_convert(loss, phi)
+
+        @jax.custom_vjp
+        def gradient(phi: PyTree, closed: list[Array]) -> PyTree:
+            return jax.grad(pure)(phi, *closed)
+
+        def forward(phi: PyTree, closed: list[Array]) -> tuple[PyTree, tuple[PyTree, list[Array]]]:
+            return gradient(phi, closed), (phi, closed)
+
+        def backward(kept: tuple[PyTree, list[Array]], cotangent: PyTree) -> tuple[PyTree, list[Array]]:
+            phi, closed = kept
+
+            def both(phi: PyTree) -> tuple[PyTree, list[Array]]:
+                return jax.grad(lambda phi, closed: pure(phi, *closed), argnums=(0, 1))(phi, closed)
+
+            return jax.jvp(both, (phi,), (cotangent,))[1]
+
+        gradient.defvjp(forward, backward)
+        return gradient(phi, closed)
+
+    return slope
 
 
 def inner_optimizer_or_sgd(

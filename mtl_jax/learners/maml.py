@@ -49,6 +49,7 @@ def maml(
     test_steps: int | None = None,
     remat: bool = False,
     inner_optimizer: optax.GradientTransformation | None = None,
+    inner_grad: str = "reverse",
 ) -> Learner:
     """Model-agnostic meta-learning.
 
@@ -62,6 +63,7 @@ def maml(
         test_steps: inner steps of `adapt`, as many as in training unless given.
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
         inner_optimizer: any optax transformation in place of SGD; Adam needs eps_root above 0.
+        inner_grad: "reverse" or "mixed", as in `inner_loop`: the same meta-gradient, other costs.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats).
@@ -80,7 +82,7 @@ def maml(
         def support_loss(params: PyTree) -> Array:
             return objective(net.apply(params, support_x, None)[0], support_y)[0]
 
-        phi, _ = inner_loop(support_loss, theta, rule, steps, order, remat)
+        phi, _ = inner_loop(support_loss, theta, rule, steps, order, remat, inner_grad=inner_grad)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
     return by_steps(net, net.init, solve, inner_steps, test_steps)

@@ -33,8 +33,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_rows(path: Path, name: str) -> list[dict[str, Any]]:
+    """The rows that a record, a JSON file, has under `name`; none where there is no record yet."""
+    return json.loads(path.read_text())[name] if path.exists() else []
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file whole or not at all, and the folder that it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(_plain(value), indent=2) + "\n")
 
 

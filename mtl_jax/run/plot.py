@@ -79,6 +79,30 @@ def cost_curve(name: str, rows: Sequence[Mapping[str, Any]], path: str | PathLik
     _write(figure, path)
 
 
+def heat_map(values: Mapping[tuple[str, str], tuple[float, float]], title: str, path: str | PathLike[str]) -> None:
+    """Draw a table of (mean, half its interval), in percent, by (row, column); what is missing stays white.
+
+    Args:
+        values: figures by the names of their row and column, which are drawn in the order they come in.
+        title: the picture's.
+        path: the PNG.
+    """
+    rows, columns = (list(dict.fromkeys(names)) for names in zip(*values, strict=True))
+    grid = np.full((len(rows), len(columns)), np.nan)
+    figure, axes = _figure(2.2 + 1.3 * len(columns), 1.6 + 0.5 * len(rows))
+    for (row, column), (mean, half) in values.items():
+        i, j = rows.index(row), columns.index(column)
+        grid[i, j] = mean
+        axes.text(
+            j, i, f"{mean:.1f} ± {half:.1f}", ha="center", va="center", color="w" if mean < 60 else "k", fontsize=9
+        )
+    axes.imshow(grid, vmin=20, vmax=100, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_title(title, fontsize=10)
+    _write(figure, path)
+
+
 def regression(learner: Learner, thetas: Mapping[str, PyTree], tasks: Episode, path: str | PathLike[str]) -> None:
     """Draw one-dimensional tasks: a row a theta, a column a task, with the curve before and after adapting.
 

@@ -1,12 +1,15 @@
 """report: a trained network's test scores over data sets' shots and norms, as rows of a table."""
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any
 
 import jax
 
 from mtl_jax.data.pool import ClassPool
+from mtl_jax.run import setup
 from mtl_jax.run.evaluate import evaluate
+from mtl_jax.run.methods import build_learner
 from mtl_jax.types import Learner, PyTree
 
 
@@ -48,3 +51,27 @@ def score_rows(
                 | {"accuracy": seen.accuracy, "ci95": seen.ci95}
             )
     return rows
+
+
+def score_run(folder: str | PathLike[str], dataset: str | None = None, **settings: Any) -> list[dict[str, Any]]:
+    """`score_rows` of a run at its best validation, on the test classes of its data set or of another.
+
+    Args:
+        folder: the run's.
+        dataset: where to test; its images are given the size and the channels that the run was trained on.
+        settings: ways, shots, queries, episodes, norms and task_chunk of `score_rows`.
+
+    Returns:
+        Rows as `score_rows` gives them.
+
+    Raises:
+        FileNotFoundError, ValueError: the folder holds no run, or the data set no such tasks.
+    """
+    config = setup.read_config(folder)
+    name = dataset or config["dataset"]
+    ways, pool = settings.get("ways", 5), setup.load_pool(config, "test", name)
+
+    def learner(norm: str) -> Learner:
+        return build_learner({**config, "norm": norm}, ways)
+
+    return score_rows(learner, setup.load_theta(folder, config), pool, f"{config['learner']} on {name}", **settings)

@@ -139,8 +139,8 @@ def test_unknown_names_splits_and_sizes():
         datasets.load("glyphs", "dev")
     with pytest.raises(ValueError, match="image_size must be at least 1 pixel, not 0"):
         datasets.load("digits", "test", image_size=0)
-    with pytest.raises(ValueError, match="omniglot has 1 channels, not 3"):
-        datasets.load("omniglot", channels=3)
+    with pytest.raises(ValueError, match="channels must be 1 or 3, not 2"):
+        datasets.load("digits", "test", channels=2)
     with pytest.raises(ValueError, match="digits needs no preparation"):
         datasets.prepare("digits")
     assert {datasets.info(name).augment for name in datasets.DATASETS} == {"rotations", "flip_crop", "none"}

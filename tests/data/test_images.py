@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mtl_jax.data import datasets, images
-from mtl_jax.data.images import Labelled, cached, read_folder, resize, to_array
+from mtl_jax.data.images import Labelled, cached, read_folder, recolour, resize, to_array
 
 
 def save(path, size=(10, 8), mode="RGB", value=0):
@@ -55,6 +55,17 @@ def test_resize_leaves_flat_images_flat_and_equal_sizes_alone():
     assert resize(x, 5).shape == (2, 5, 5, 3)
     assert resize(x, 8) is x
     assert resize(x, None) is x
+
+
+def test_colours_become_their_luma_and_gray_three_equal_channels():
+    x = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+    gray = recolour(x, 1)
+    assert gray.shape == (2, 4, 4, 1)
+    np.testing.assert_allclose(gray[..., 0], x @ np.array([0.299, 0.587, 0.114]), atol=1)
+    np.testing.assert_array_equal(recolour(gray, 3), np.concatenate([gray] * 3, -1))
+    assert recolour(x, 3) is x
+    assert recolour(x, None) is x
+    assert datasets.load("digits", "test", channels=3).images.shape == (1797, 28, 28, 3)
 
 
 def test_folder_of_ragged_classes(folder, tmp_path):

@@ -1,5 +1,8 @@
 """Runs from their settings alone: pre-training, another run's network, hard tasks, resumed, or within a time."""
 
+import json
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ from PIL import Image
 from mtl_jax.run.budget import launch_for
 from mtl_jax.run.launch import launch
 from mtl_jax.run.methods import complete
+from mtl_jax.run.plot import heat_map
+from mtl_jax.run.publish import publish
 from mtl_jax.run.setup import load_theta, read_config
 
 SMALL = {
@@ -58,3 +63,21 @@ def test_a_time_is_kept(data, tmp_path):
     run, result = launch_for(config, 0.02, tmp_path / "run")
     assert result["steps"] == int(run.state.step) >= 1
     assert result["steps"] == pytest.approx(1200 / result["ms_a_step"], abs=1)
+
+
+def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path, monkeypatch):
+    settings = {"small": {"learner": "protonet", "dataset": data, **SMALL}, "large": {"learner": "maml"}}
+    for steps in (["--steps", "2"], ["--steps", "3", "--resume"]):
+        monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path / "run"), *steps])
+        publish("tiny", "about", settings, shots=(1,), episodes=6, ways=3, queries=2)
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (record["experiment"], record["setting"], record["steps"]) == ("tiny", "small", 3)
+    assert [(row["norm"], row["ways"], row["episodes"]) for row in record["test"]] == [
+        ("transductive", 3, 6), ("support", 3, 6),
+    ]  # fmt: skip
+    assert all(0 <= row["accuracy"] <= 1 for row in record["test"])
+
+
+def test_a_heat_map_is_drawn_with_the_cells_there_are(tmp_path):
+    heat_map({("glyphs", "digits"): (66.0, 0.7), ("omniglot", "glyphs"): (91.0, 0.5)}, "title", tmp_path / "map.png")
+    assert Image.open(tmp_path / "map.png").size[0] > 300

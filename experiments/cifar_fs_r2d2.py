@@ -1,0 +1,20 @@
+"""R2-D2, a ridge regression as the inner problem, on CIFAR-FS, 5-way 1-shot and 5-shot.
+
+Paper: Bertinetto et al. 2019, arXiv 1805.08136: 65.3 ± 0.2 % and 79.4 ± 0.1 % with 96-192-384-512 filters; 60.0 ± 0.7 %
+    and 76.1 ± 0.6 % are quoted for conv4-64.
+Command: TFDS_DATA_DIR=... python experiments/cifar_fs_r2d2.py [--setting cpu|paper] [--out runs/cifar_fs_r2d2]
+Setting: Bertinetto's split, 32x32x3, flips and padded crops in training, conv4-64, Adam cosine, seed 0; best of the
+    validations; 1,000 test episodes of 15 queries. cpu: 20-way 1-shot episodes of 5 queries, two a step. paper: 20-way
+    5-shot, 15 queries, for an accelerator; not run.
+"""
+
+from mtl_jax.run.publish import publish
+
+CPU = {
+    "learner": "r2d2", "dataset": "cifar_fs", "ways": 20, "shots": 1, "queries": 5, "tasks": 2, "steps": 6000,
+    "meta_lr": 2e-3, "val_every": 500,
+}  # fmt: skip
+PAPER = CPU | {"shots": 5, "queries": 15, "steps": 60000, "meta_lr": 5e-3, "val_every": 1000}
+
+if __name__ == "__main__":
+    publish("cifar_fs_r2d2", __doc__, {"cpu": CPU, "paper": PAPER})
