@@ -9,7 +9,8 @@ import optax
 
 from mtl_jax.types import Array, PyTree
 
-INNER_GRADS = ("reverse", "mixed")
+INNER_GRADS = ("auto", "reverse", "mixed")
+MIXED_FROM = 10  # inner steps from which memory counts: both forms take the same time, within the noise
 
 
 def inner_loop(
@@ -20,7 +21,7 @@ def inner_loop(
     order: int = 2,
     remat: bool = False,
     each: Callable[[PyTree], Any] | None = None,
-    inner_grad: str = "reverse",
+    inner_grad: str = "auto",
 ) -> tuple[PyTree, Any]:
     """Take `steps` optimiser steps on `loss`, in one scan.
 
@@ -35,7 +36,8 @@ def inner_loop(
         remat: recompute each step's forward pass in the outer backward pass instead of keeping it.
         each: phi -> anything, looked at after every step.
         inner_grad: how the outer gradient passes through an inner one: "reverse" differentiates its backward pass;
-            "mixed" pushes the outer cotangent forward through it, which needs no activations of the step but phi_k.
+            "mixed" pushes the outer cotangent forward through it, so that of each step nothing is kept but phi_k;
+            "auto" is "mixed" from 10 steps on.
 
     Returns:
         (phi after the last step, what `each` gave with a leading [steps] axis, or None).
@@ -61,6 +63,8 @@ def inner_loop(
         phi = optax.apply_updates(phi, updates)
         return (phi, opt_state), None if each is None else each(phi)
 
+    if inner_grad == "auto":
+        inner_grad = "mixed" if steps >= MIXED_FROM and not remat else "reverse"
     body = jax.checkpoint(step, prevent_cse=False) if remat else step
     (phi, _), seen = jax.lax.scan(body, (params, optimizer.init(params)), None, length=steps)
     return phi, seen

@@ -49,7 +49,7 @@ def maml(
     test_steps: int | None = None,
     remat: bool = False,
     inner_optimizer: optax.GradientTransformation | None = None,
-    inner_grad: str = "reverse",
+    inner_grad: str = "auto",
 ) -> Learner:
     """Model-agnostic meta-learning.
 
@@ -63,7 +63,7 @@ def maml(
         test_steps: inner steps of `adapt`, as many as in training unless given.
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
         inner_optimizer: any optax transformation in place of SGD; Adam needs eps_root above 0.
-        inner_grad: "reverse" or "mixed", as in `inner_loop`: the same meta-gradient, other costs.
+        inner_grad: "auto", "reverse" or "mixed", as in `inner_loop`: the same meta-gradient at other costs.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats).

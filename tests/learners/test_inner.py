@@ -1,0 +1,64 @@
+"""The inner loop's two ways through an inner gradient: one meta-gradient, and memory that steps do not fill."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mtl_jax import learners, models
+from mtl_jax.data.sinusoid import SinusoidPool, sample_sinusoid
+from mtl_jax.learners.inner import inner_loop, mixed_grad
+
+
+def test_mixed_grad_is_grad_and_so_are_its_derivatives_also_in_what_the_loss_closes_over(key):
+    with jax.enable_x64(True):
+        x, y = jax.random.normal(key, (6, 3), jnp.float64), jnp.arange(6, dtype=jnp.int32) % 2
+        w, a = jnp.linspace(-1, 1, 6).reshape(3, 2), jnp.array([0.7, -1.3, 2.0])
+
+        def through(gradient):
+            def outer(w, a):
+                def loss(w):  # a is the outer parameter, y are integers
+                    logits = jnp.tanh(x * a) @ w
+                    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+                return (jnp.sin(gradient(loss)(w)) ** 2).sum()
+
+            return jax.value_and_grad(outer, (0, 1))(w, a)
+
+        got, wanted = through(mixed_grad), through(jax.grad)
+        jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-12), got, wanted)
+        assert float(jnp.abs(wanted[1][1]).min()) > 0
+
+
+@pytest.mark.parametrize("rule", [optax.sgd(0.1), optax.adam(0.01, eps_root=1e-8)], ids=["sgd", "adam"])
+def test_mixed_and_reverse_give_one_meta_gradient(key, rule):
+    with jax.enable_x64(True):
+        episode = jax.tree.map(lambda a: a.astype(jnp.float64), sample_sinusoid(key, SinusoidPool()))
+
+        def gradient(mode):
+            learner = learners.maml(models.mlp(1), inner_steps=3, inner_optimizer=rule, inner_grad=mode)
+            theta = learner.init(key, episode.support_x)
+            return jax.grad(lambda t: learner.loss(t, episode)[0])(theta)
+
+        jax.tree.map(
+            lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-9, atol=1e-12), *map(gradient, ("mixed", "reverse"))
+        )
+
+
+def test_mixed_keeps_of_each_step_the_weights_alone_and_auto_chooses_it_for_many_steps(key):
+    x, w = jnp.ones((500, 8)), jnp.ones((8, 1))  # 500 activations a step, 8 weights
+
+    def kept(mode, steps):
+        def outer(w):
+            phi, _ = inner_loop(lambda w: jnp.tanh(x @ w).mean(), w, optax.sgd(0.1), steps, inner_grad=mode)
+            return phi.sum()
+
+        scans = [e for e in jax.make_jaxpr(jax.grad(outer))(w).eqns if e.primitive.name == "scan"]
+        return max((v.aval.size for e in scans for v in e.outvars if v.aval.shape[:1] == (steps,)), default=0)
+
+    assert kept("mixed", 12) == kept("auto", 12) == 12 * 8
+    assert kept("reverse", 12) == 12 * 500
+    assert kept("auto", 3) == 3 * 500
+    with pytest.raises(ValueError, match="unknown inner_grad 'forward': choose one of auto, reverse, mixed"):
+        kept("forward", 2)
