@@ -87,25 +87,30 @@ def mixed_grad(loss: Callable[[PyTree], Array]) -> Callable[[PyTree], PyTree]:
     """
 
     def slope(phi: PyTree) -> PyTree:
-        pure, closed = jax.closure_convert(loss, phi)
+        # All that the loss closes over becomes an argument: the backward pass is traced in another scan than this one.
+        closed = jax.make_jaxpr(loss)(phi)
+        moves = [jnp.issubdtype(a.dtype, jnp.inexact) for a in closed.consts]
+
+        def pure(phi: PyTree, floats: list[Array], others: list[Array]) -> Array:
+            rest = iter(floats), iter(others)
+            consts = [next(rest[0] if m else rest[1]) for m in moves]
+            return jax.core.eval_jaxpr(closed.jaxpr, consts, *jax.tree.leaves(phi))[0]
 
         @jax.custom_vjp
-        def gradient(phi: PyTree, closed: list[Array]) -> PyTree:
-            return jax.grad(pure)(phi, *closed)
+        def gradient(phi: PyTree, floats: list[Array], others: list[Array]) -> PyTree:
+            return jax.grad(pure)(phi, floats, others)
 
-        def forward(phi: PyTree, closed: list[Array]) -> tuple[PyTree, tuple[PyTree, list[Array]]]:
-            return gradient(phi, closed), (phi, closed)
+        def forward(*args: Any) -> tuple[PyTree, Any]:
+            return gradient(*args), args
 
-        def backward(kept: tuple[PyTree, list[Array]], cotangent: PyTree) -> tuple[PyTree, list[Array]]:
-            phi, closed = kept
-
-            def both(phi: PyTree) -> tuple[PyTree, list[Array]]:
-                return jax.grad(lambda phi, closed: pure(phi, *closed), argnums=(0, 1))(phi, closed)
-
-            return jax.jvp(both, (phi,), (cotangent,))[1]
+        def backward(args: Any, cotangent: PyTree) -> tuple[PyTree, list[Array], None]:
+            phi, floats, others = args
+            tangent = jax.jvp(lambda phi: jax.grad(pure, (0, 1))(phi, floats, others), (phi,), (cotangent,))[1]
+            return *tangent, None
 
         gradient.defvjp(forward, backward)
-        return gradient(phi, closed)
+        floats, others = ([a for a, m in zip(closed.consts, moves, strict=True) if m is kind] for kind in (True, False))
+        return gradient(phi, floats, others)
 
     return slope
 

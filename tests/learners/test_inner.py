@@ -1,12 +1,14 @@
 """The inner loop's two ways through an inner gradient: one meta-gradient, and memory that steps do not fill."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from mtl_jax import learners, models
+from mtl_jax import Episode, learners, models
 from mtl_jax.data.sinusoid import SinusoidPool, sample_sinusoid
 from mtl_jax.learners.inner import inner_loop, mixed_grad
 
@@ -44,6 +46,28 @@ def test_mixed_and_reverse_give_one_meta_gradient(key, rule):
         jax.tree.map(
             lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-9, atol=1e-12), *map(gradient, ("mixed", "reverse"))
         )
+
+
+@pytest.mark.parametrize("name", ["maml", "anil", "mtl"])
+def test_mixed_under_jit_and_vmap_with_labels_that_are_drawn_there(key, name, monkeypatch):
+    episodes = jax.tree.map(lambda *a: jnp.stack(a), *(small_episode(k) for k in jax.random.split(key, 3)))
+    net = models.conv4(3, 4, downsample="stride")
+
+    def gradient(steps_from):
+        monkeypatch.setattr("mtl_jax.learners.inner.MIXED_FROM", steps_from)
+        learner = getattr(learners, name)(net, 0.1, 3)
+        theta = learner.init(jax.random.key(1), episodes.support_x[0])
+        return jax.jit(jax.grad(lambda t: jax.vmap(lambda e: learner.loss(t, e)[0])(episodes).mean()))(theta)
+
+    close = partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-6)
+    jax.tree.map(close, gradient(2), gradient(4))
+
+
+def small_episode(key):
+    x_key, y_key = jax.random.split(key)
+    y = jax.random.permutation(y_key, jnp.repeat(jnp.arange(3, dtype=jnp.int32), 2))
+    x = jax.random.normal(x_key, (2, 6, 16, 16, 1))
+    return Episode(x[0], y, x[1], y)
 
 
 def test_mixed_keeps_of_each_step_the_weights_alone_and_auto_chooses_it_for_many_steps(key):
