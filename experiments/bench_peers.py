@@ -1,6 +1,7 @@
 """A meta-step of mtl_jax beside PyTorch's, the same work in turn on the same machine.
 
-Peers: torch.func (task by task, and vmap), higher, TorchOpt for MAML; plain torch in two memory layouts for ProtoNet.
+Peers: torch.func (task by task, and vmap), higher, TorchOpt for MAML; plain torch, in two memory layouts for
+    ProtoNet, for Reptile.
 Command: python experiments/bench_peers.py [WORKLOAD ...] [--rounds 3] [--out runs/bench_peers]
     The first run makes an environment for the peers in OUT/venv: torch is a large download.
 Setting: conv4-64, 28x28x1, float32; every process is fresh, ours and each peer's in turn, ROUNDS times; the figure is
@@ -20,9 +21,9 @@ from mtl_jax.run.metrics import write_json
 
 SIZES = {  # learner, ways, queries, tasks, inner steps; one shot
     "A": ("maml", 5, 15, 8, 5), "B": ("maml", 5, 1, 32, 1), "C": ("maml", 20, 1, 16, 5), "D": ("protonet", 60, 5, 1, 0),
-    "F": ("maml", 5, 15, 8, 50), "G": ("maml", 5, 15, 64, 5),
+    "E": ("reptile", 5, 9, 5, 5), "F": ("maml", 5, 15, 8, 50), "G": ("maml", 5, 15, 64, 5),
 }  # fmt: skip
-PEERS = {"maml": ("loop", "vmap", "higher", "torchopt"), "protonet": ("rows", "channels_last")}
+PEERS = {"maml": ("loop", "vmap", "higher", "torchopt"), "protonet": ("rows", "channels_last"), "reptile": ("rows",)}
 PEER_SCRIPT = Path(__file__).parent / "peers" / "torch_steps.py"
 
 
@@ -47,9 +48,10 @@ def compare(name: str, peer_python: str, rounds: int) -> dict:
     learner, ways, queries, tasks, steps = SIZES[name]
     size = [f"--ways={ways}", "--shots=1", f"--queries={queries}", f"--tasks={tasks}", "--repeats=5"]
     size += [f"--inner-steps={steps}"] if steps else []
+    rule = ["--inner-rule=adam"] if learner == "reptile" else []
     ours, theirs = [], {peer: [] for peer in PEERS[learner]}
     for _ in range(rounds):
-        ours.append(timed(sys.executable, "-m", "mtl_jax.cli", "bench", learner, *size, "--json"))
+        ours.append(timed(sys.executable, "-m", "mtl_jax.cli", "bench", learner, *size, *rule, "--json"))
         for peer, seen in theirs.items():
             seen.append(timed(peer_python, str(PEER_SCRIPT), learner, f"--peer={peer}", *size))
     row = {"workload": name, "rounds": rounds, "ours_ms": statistics.median(o["step_ms"] for o in ours), "peers": {}}

@@ -103,20 +103,48 @@ def protonet(peer, model, opt, support, query, steps):
     return step
 
 
+def reptile(peer, model, opt, support, query, steps):
+    """A function that takes one step: Adam of b1 = 0 on each task, then towards the mean of where that ends."""
+    (xs, ys), (xq, yq) = support, query
+    x, y = torch.cat((xs, xq), 1), torch.cat((ys, yq), 1)
+    params = list(model.parameters())
+
+    def step():
+        start = [p.detach().clone() for p in params]
+        ends = [torch.zeros_like(p) for p in params]
+        for t in range(len(x)):
+            inner = torch.optim.Adam(params, 1e-3, betas=(0.0, 0.999))
+            for _ in range(steps):
+                rows = torch.randperm(len(x[t]))[:10]
+                inner.zero_grad()
+                F.cross_entropy(model(x[t][rows]), y[t][rows]).backward()
+                inner.step()
+            with torch.no_grad():
+                for p, first, end in zip(params, start, ends, strict=True):
+                    end += p / len(x)
+                    p.copy_(first)
+        for p, first, end in zip(params, start, ends, strict=True):
+            p.grad = first - end
+        opt.step()
+
+    return step
+
+
 def main():
     """Time one workload."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("learner", choices=("maml", "protonet"))
-    parser.add_argument("--peer", default="loop", help="maml: loop vmap higher torchopt; protonet: rows channels_last")
+    parser.add_argument("learner", choices=("maml", "protonet", "reptile"))
+    peers = "maml: loop vmap higher torchopt; protonet: rows channels_last; reptile: rows"
+    parser.add_argument("--peer", default="loop", help=peers)
     for name, value in (("ways", 5), ("shots", 1), ("queries", 15), ("tasks", 8), ("inner-steps", 5), ("repeats", 7)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
-    model = conv4(64, args.ways if args.learner == "maml" else None)
+    model = conv4(64, None if args.learner == "protonet" else args.ways)
     sets = (made_up(args.tasks, args.ways, each) for each in (args.shots, args.queries))
-    build = maml if args.learner == "maml" else protonet
+    build = {"maml": maml, "protonet": protonet, "reptile": reptile}[args.learner]
     step = build(args.peer, model, torch.optim.Adam(model.parameters(), 1e-3), *sets, args.inner_steps)
     times = []
     for _ in range(1 + args.repeats):

@@ -19,7 +19,8 @@ DEFAULTS: Mapping[str, Any] = {
     "order": 2, "steps": 1000, "seed": 0, "meta_lr": 1e-3, "schedule": "cosine", "optimizer": "adam", "momentum": 0.0,
     "weight_decay": 0.0, "clip": 10.0, "rates": None, "model": "conv4", "norm": "transductive", "width": None,
     "downsample": "pool", "batch": None, "label_smoothing": 0.0, "init": None, "pretrain_steps": None,
-    "hard_tasks": False, "task_chunk": None, "val_every": 500, "val_episodes": 200, "log_every": 50,
+    "transfer": None, "inner_rule": None, "hard_tasks": False, "task_chunk": None, "val_every": 500,
+    "val_episodes": 200, "log_every": 50,
 }  # fmt: skip
 WIDTHS = {"conv4": 64, "resnet12": 16}  # of the first block, unless a width is given
 

@@ -63,6 +63,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "label_smoothing": {"type": rate, "help": "of the pre-training loss"},
     "init": {"help": "folder of a run whose network to start from"},
     "pretrain_steps": {"type": count, "help": "steps of the pre-training that mtl does where --init gives no run"},
+    "transfer": {
+        "choices": ("scale_shift", "scale", "shift", "film", "full", "none"),
+        "help": "what mtl learns of the network beside its head (default: scale_shift)",
+    },
+    "inner_rule": {"choices": ("sgd", "adam"), "help": "reptile's inner optimiser (default: sgd)"},
     "hard_tasks": {"action": "store_true", "help": "draw every second step's tasks from classes that failed"},
     "task_chunk": {"type": count, "help": "tasks at a time: less memory, the same result"},
     "val_every": {"type": count, "help": "meta-steps between validations"},
@@ -75,7 +80,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 OF_EVAL = ("ways", "shots", "queries", "inner_steps", "norm")
 OF_BENCH = (
     "ways", "shots", "queries", "tasks", "inner_steps", "inner_lr", "order", "model", "norm", "width",
-    "downsample", "batch", "task_chunk", "seed",
+    "downsample", "batch", "transfer", "inner_rule", "task_chunk", "seed",
 )  # fmt: skip
 OF_PRETRAIN = (
     "ways", "shots", "queries", "steps", "batch", "meta_lr", "schedule", "optimizer", "momentum", "weight_decay",

@@ -9,6 +9,7 @@ from jax.test_util import check_grads
 
 from mtl_jax import ClassPool, Episode, Model, learners, models, train
 from mtl_jax.run.bench import count_flops
+from mtl_jax.run.methods import build_learner, complete
 
 
 def episode(key, ways=3, shots=2, queries=3, dtype=jnp.float32, side=16):
@@ -143,3 +144,12 @@ def test_a_network_with_nothing_to_scale_is_refused(key, transfer):
 def test_a_transfer_of_another_name_is_refused():
     with pytest.raises(ValueError, match="unknown transfer 'shfit': choose one of scale_shift, scale"):
         learners.mtl(net(), transfer="shfit")
+
+
+def test_the_command_lines_settings_reach_the_learner(key):
+    config = complete({"learner": "mtl", "width": 4, "ways": 3, "transfer": "film"})
+    x = jax.ShapeDtypeStruct((1, 16, 16, 1), "float32")
+    theta = jax.eval_shape(build_learner(config).init, key, x)
+    assert {leaf.ndim for leaf in jax.tree.leaves(theta["scale"])} == {1}  # a factor a channel, not a pair of them
+    default = jax.eval_shape(build_learner({**config, "transfer": None}).init, key, x)
+    assert {leaf.ndim for leaf in jax.tree.leaves(default["scale"])} == {2}
