@@ -7,6 +7,7 @@ Setting: Bertinetto's split, 32x32x3, flips and padded crops in training, Adam c
     1,000 test episodes of 15 queries. cpu: conv4-32, 3 inner steps of rate 0.1 (10 at test), 10 queries, 4 tasks.
     paper: conv4-32, 5 inner steps of rate 0.01 on a summed loss, 0.05 on the mean here, 15 queries, 4 tasks, 60,000
     steps, for an accelerator; not run.
+Result: none yet; neither setting has been run to its end.
 """
 
 from mtl_jax.run.publish import publish

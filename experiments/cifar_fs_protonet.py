@@ -6,6 +6,7 @@ Command: TFDS_DATA_DIR=... python experiments/cifar_fs_protonet.py [--setting cp
 Setting: Bertinetto's split, 32x32x3, flips and padded crops in training, conv4-64, Adam cosine, seed 0; best of the
     validations; 1,000 test episodes of 15 queries. cpu: 20-way 5-shot episodes of 5 queries, one a step. paper: 20-way
     5-shot, 15 queries, for an accelerator; not run.
+Result: none yet; neither setting has been run to its end.
 """
 
 from mtl_jax.run.publish import publish

@@ -9,6 +9,7 @@ Setting: Oreshkin's split, 32x32x3, flips and padded crops in training. For each
     baseline (a new linear head on its features), mtl without and with hard tasks, maml and protonet. 1,000 test
     episodes of 15 queries, the same for all; a gap is the mean of the differences episode by episode, over all seeds;
     norm transductive. cpu: ResNet-12 of 16-32-64-128. paper: 64-128-256-512 and more steps; not run.
+Result: none yet; not run to its end.
 """
 
 import argparse

@@ -5,7 +5,8 @@ Command: TFDS_DATA_DIR=... python experiments/omniglot_all.py [METHOD ...] [--mi
     It goes on where it stopped: methods in OUT/result.json are not run again.
 Setting: Vinyals split, 28x28, four rotations as classes in training, seed 0; methods with an inner loop on conv4-64 of
     stride 2 (lstm: width 32), the others on conv4-64 with max-pool; a step's work is set for each method below; 10
-    minutes of training each on two CPU cores, pre-training included; test: 1,000 episodes of 15 queries, upright.
+    minutes of training each, pre-training included; test: 1,000 episodes of 15 queries, upright. The record was made
+    with a process to each of two CPU cores (taskset), so that a method had ten minutes of one core.
 Result: experiments/results/omniglot_all.json, and the table in README.md.
 """
 

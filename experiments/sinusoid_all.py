@@ -7,7 +7,7 @@ Command: python experiments/sinusoid_all.py [METHOD ...] [--steps 20000] [--out 
 Setting: MLP 40-40, trained on 25 tasks of 10 + 10 points a meta-step, seed 0; Adam 1e-3 cosine, but Reptile SGD 1
     linear; rates and steps of each inner loop below; 1,000 test tasks of 100 query points. No normalisation. r2d2
     solves in closed form, so that its steps do not differ.
-Result: experiments/results/sinusoid_all.json, and the table in README.md.
+Result: not run at this length yet.
 """
 
 import argparse

@@ -7,7 +7,7 @@ Setting: conv4-64, 5-way, 1 and 5 shots, 15 queries, trained at 1 shot for the s
     transductive. One rule for images: a target's are resized to the source's size, and given its channels, gray by
     their luma (ITU-R 601), colour by three equal channels. On the diagonal the test classes are unseen, the domain is
     not: ordinary few-shot learning. Off it, knowledge of one domain is used in another.
-Result: OUT/result.json, OUT/transfer.png, and the table.
+Result: OUT/result.json, OUT/transfer.png, and the table; not run to its end yet.
 """
 
 import argparse
