@@ -11,13 +11,14 @@ Result: experiments/results/omniglot_all.json, and the table in README.md.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import jax
 
 from mtl_jax.run.budget import launch_for
 from mtl_jax.run.methods import METHODS, complete
-from mtl_jax.run.metrics import read_rows, write_json
+from mtl_jax.run.metrics import fill_methods
 from mtl_jax.run.report import score_run
 from mtl_jax.run.setup import tune_cpu
 
@@ -42,11 +43,6 @@ def measure(name: str, minutes: float, out: Path) -> dict:
     return row | {"setting": {k: config[k] for k in KEPT}}
 
 
-def measured(file: Path) -> dict[str, dict]:
-    """The rows that the record has, by method."""
-    return {row["method"]: row for row in read_rows(file, "methods")}
-
-
 def main() -> None:
     """Measure what is not measured yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,13 +51,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/omniglot_all"))
     args = parser.parse_args()
     tune_cpu()
-    file = args.out / "result.json"
     about = {"experiment": "omniglot_all", "minutes": args.minutes, "cores": jax.local_device_count()}
-    for name in (m for m in args.methods if m not in measured(file)):
-        row = measure(name, args.minutes, args.out)
-        write_json(file, about | {"methods": list((measured(file) | {name: row}).values())})  # others may have written
+    one = partial(measure, minutes=args.minutes, out=args.out)
+    rows = fill_methods(args.out / "result.json", about, args.methods, one)
     print("| method | transductive | support | meta-steps | ms a step |\n|---|---|---|---|---|")
-    for row in sorted(measured(file).values(), key=lambda row: -row["tests"][0]["accuracy"]):
+    for row in sorted(rows, key=lambda row: -row["tests"][0]["accuracy"]):
         scores = (f"{100 * test['accuracy']:.2f} ± {100 * test['ci95']:.2f}" for test in row["tests"])
         print(f"| {row['method']} | {' | '.join(scores)} | {row['steps']:,} | {row['ms_a_step']:.0f} |")
 

@@ -18,7 +18,7 @@ import jax
 
 from mtl_jax import Learner, evaluate, learners, models, train
 from mtl_jax.data.sinusoid import SinusoidPool, sample_sinusoid
-from mtl_jax.run.metrics import read_rows, write_json
+from mtl_jax.run.metrics import fill_methods
 from mtl_jax.run.optimizer import meta_optimizer
 from mtl_jax.run.progress import Progress
 from mtl_jax.run.setup import tune_cpu
@@ -67,15 +67,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/sinusoid_all"))
     args = parser.parse_args()
     tune_cpu()
-    file = args.out / "result.json"
-    rows = {row["method"]: row for row in read_rows(file, "methods")}
-    for name in (m for m in args.methods if m not in rows):
-        rows[name] = measure(name, args.steps)
-        write_json(file, {"experiment": "sinusoid_all", "meta_steps": args.steps, "methods": list(rows.values())})
+    about = {"experiment": "sinusoid_all", "meta_steps": args.steps}
+    rows = fill_methods(args.out / "result.json", about, args.methods, partial(measure, steps=args.steps))
     print("| method | " + " | ".join(f"{k} shots, {n}" for k in SHOTS for n in STEPS) + " |")
     print("|---" * (1 + len(SHOTS) * len(STEPS)) + "|")
-    for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(f"{test['mse']:.2f} ± {test['ci95']:.2f}" for test in row["test"]) + " |")
+    for row in rows:
+        errors = (f"{test['mse']:.2f} ± {test['ci95']:.2f}" for test in row["test"])
+        print(f"| {row['method']} | {' | '.join(errors)} |")
 
 
 if __name__ == "__main__":

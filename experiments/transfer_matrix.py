@@ -31,9 +31,11 @@ SHOTS = (1, 5)
 def trained(source: str, method: str, minutes: float, out: Path) -> Path:
     """The folder of the source's run, trained unless it is there."""
     folder = out / re.sub(r"\W+", "-", f"{source}-{method}")
-    if (folder / "checkpoints").exists() and not (folder / "result.json").exists():
+    if (folder / "result.json").exists():
+        return folder
+    if (folder / "checkpoints").exists():
         launch(read_config(folder), folder, resume=True)
-    elif not (folder / "result.json").exists():
+    else:
         config = complete({"learner": method, "dataset": source, "shots": 1, **SETTINGS.get(method, {})})
         launch_for(config, minutes, folder)
     return folder

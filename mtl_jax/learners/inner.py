@@ -51,10 +51,12 @@ def inner_loop(
         raise ValueError(f"inner steps must be at least 0 and order 1 or 2, not {steps} and {order}")
     if inner_grad not in INNER_GRADS:
         raise ValueError(f"unknown inner_grad {inner_grad!r}: choose one of {', '.join(INNER_GRADS)}")
+    if inner_grad == "auto":
+        inner_grad = "mixed" if steps >= MIXED_FROM and not remat else "reverse"
+    slope = mixed_grad(loss) if inner_grad == "mixed" and order == 2 else jax.grad(loss)
 
     def step(carry: tuple[PyTree, Any], _: None) -> tuple[tuple[PyTree, Any], Any]:
         phi, opt_state = carry
-        slope = mixed_grad(loss) if inner_grad == "mixed" and order == 2 else jax.grad(loss)
         grads = slope(jax.lax.stop_gradient(phi) if order == 1 else phi)
         if order == 1:  # the loss may hold outer parameters of its own
             grads = jax.lax.stop_gradient(grads)
@@ -63,8 +65,6 @@ def inner_loop(
         phi = optax.apply_updates(phi, updates)
         return (phi, opt_state), None if each is None else each(phi)
 
-    if inner_grad == "auto":
-        inner_grad = "mixed" if steps >= MIXED_FROM and not remat else "reverse"
     body = jax.checkpoint(step, prevent_cse=False) if remat else step
     (phi, _), seen = jax.lax.scan(body, (params, optimizer.init(params)), None, length=steps)
     return phi, seen

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,27 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def read_rows(path: Path, name: str) -> list[dict[str, Any]]:
     """The rows that a record, a JSON file, has under `name`; none where there is no record yet."""
     return json.loads(path.read_text())[name] if path.exists() else []
+
+
+def fill_methods(
+    path: Path, about: Mapping[str, Any], wanted: Sequence[str], measure: Callable[[str], Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Measure each method that a record has no row for yet, and write the record after each.
+
+    Args:
+        path: the record, a JSON file; other processes may be adding their rows to it.
+        about: what it says beside its rows.
+        wanted: names of methods.
+        measure: name -> its row, with "method" among its keys.
+
+    Returns:
+        All rows of the record, which are kept under "methods".
+    """
+    for name in wanted:
+        if name not in {row["method"] for row in read_rows(path, "methods")}:
+            row = measure(name)
+            write_json(path, {**about, "methods": [*read_rows(path, "methods"), row]})
+    return read_rows(path, "methods")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """publish: an experiment that is one run of one setting: its options, its training, its test and its record."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ def publish(
     name: str,
     about: str,
     settings: Mapping[str, Mapping[str, Any]],
+    targets: Sequence[str | None] = (None,),
     **test: Any,
 ) -> None:
     """Train one of `settings` as the command line asks, test it under both norms, and leave result.json.
@@ -24,6 +25,7 @@ def publish(
         name: the experiment's.
         about: its docstring, for --help.
         settings: what `methods.complete` takes, by the name that --setting knows it by; the first is the default.
+        targets: data sets to test on; that of the training unless given.
         test: settings of `score_run`; 5-way, 1 and 5 shots, 1,000 episodes of 15 queries unless given.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,6 +38,6 @@ def publish(
     tune_cpu()
     config = complete({**settings[args.setting], "seed": args.seed} | ({"steps": args.steps} if args.steps else {}))
     _, result = launch(config, args.out, args.resume)
-    rows = score_run(args.out, **test)
+    rows = [row for target in targets for row in score_run(args.out, target, **test)]
     record = {"experiment": name, "setting": args.setting, "train_seconds": result["seconds"]}
     write_json(args.out / "result.json", result | record | {"test": rows})

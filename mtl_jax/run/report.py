@@ -62,7 +62,7 @@ def score_run(folder: str | PathLike[str], dataset: str | None = None, **setting
         settings: ways, shots, queries, episodes, norms and task_chunk of `score_rows`.
 
     Returns:
-        Rows as `score_rows` gives them.
+        Rows as `score_rows` gives them, with "dataset".
 
     Raises:
         FileNotFoundError, ValueError: the folder holds no run, or the data set no such tasks.
@@ -74,4 +74,6 @@ def score_run(folder: str | PathLike[str], dataset: str | None = None, **setting
     def learner(norm: str) -> Learner:
         return build_learner({**config, "norm": norm}, ways)
 
-    return score_rows(learner, setup.load_theta(folder, config), pool, f"{config['learner']} on {name}", **settings)
+    title = f"{config['learner']} on {name}"
+    rows = score_rows(learner, setup.load_theta(folder, config), pool, title, **settings)
+    return [{"dataset": name, **row} for row in rows]

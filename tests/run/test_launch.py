@@ -11,6 +11,7 @@ from PIL import Image
 from mtl_jax.run.budget import launch_for
 from mtl_jax.run.launch import launch
 from mtl_jax.run.methods import complete
+from mtl_jax.run.metrics import fill_methods
 from mtl_jax.run.plot import heat_map
 from mtl_jax.run.publish import publish
 from mtl_jax.run.setup import load_theta, read_config
@@ -78,6 +79,22 @@ def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path,
     assert all(0 <= row["accuracy"] <= 1 for row in record["test"])
 
 
+def test_a_record_is_filled_with_the_methods_it_lacks(tmp_path):
+    asked = []
+
+    def measure(name):
+        asked.append(name)
+        return {"method": name, "score": len(name)}
+
+    file = tmp_path / "new" / "result.json"
+    fill_methods(file, {"experiment": "tiny"}, ["maml"], measure)
+    rows = fill_methods(file, {"experiment": "tiny"}, ["maml", "anil"], measure)
+    assert asked == ["maml", "anil"]
+    assert rows == [{"method": "maml", "score": 4}, {"method": "anil", "score": 4}]
+    assert json.loads(file.read_text()) == {"experiment": "tiny", "methods": rows}
+
+
 def test_a_heat_map_is_drawn_with_the_cells_there_are(tmp_path):
     heat_map({("glyphs", "digits"): (66.0, 0.7), ("omniglot", "glyphs"): (91.0, 0.5)}, "title", tmp_path / "map.png")
-    assert Image.open(tmp_path / "map.png").size[0] > 300
+    with Image.open(tmp_path / "map.png") as picture:
+        assert picture.size[0] > 300
