@@ -27,15 +27,15 @@ from mtl_jax.run.setup import load_pool, load_theta, read_config, tune_cpu
 SHARED = {"dataset": "fc100", "model": "resnet12", "width": 16}
 PRE = {
     "learner": "finetune", "optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "meta_lr": 0.1, "batch": 64,
-    "steps": 6000, "val_every": 1000, "label_smoothing": 0.1,
+    "steps": 3000, "val_every": 1000, "label_smoothing": 0.1,
 }  # fmt: skip
-TASKS = {"shots": 1, "queries": 15, "tasks": 2, "steps": 600, "val_every": 100, "val_episodes": 400}
+TASKS = {"shots": 1, "queries": 15, "tasks": 2, "steps": 600, "val_every": 100, "val_episodes": 200}
 RUNS = {
     "mtl": TASKS | {"learner": "mtl"}, "mtl hard-tasks": TASKS | {"learner": "mtl", "hard_tasks": True},
     "maml": TASKS | {"learner": "maml", "inner_steps": 3, "test_steps": 10, "inner_lr": 0.05, "queries": 5},
-    "protonet": TASKS | {"learner": "protonet", "queries": 5, "ways": 20, "meta_lr": 1e-3},
+    "protonet": TASKS | {"learner": "protonet", "queries": 5, "ways": 20, "tasks": 1, "meta_lr": 1e-3},
 }  # fmt: skip
-SETTINGS = {"cpu": (16, 6000, 600), "paper": (64, 20000, 10000)}  # width, steps of pre-training, steps of each run
+SETTINGS = {"cpu": (16, 3000, 400), "paper": (64, 20000, 10000)}  # width, steps of pre-training, steps of each run
 EPISODES = 1000
 GAPS = (("mtl hard-tasks", "mtl"), ("mtl", "baseline"), ("mtl hard-tasks", "baseline"))
 

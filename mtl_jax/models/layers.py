@@ -102,22 +102,23 @@ def convolve_normalised(
             for b in range(k)
         ]
         parts.append(jnp.concatenate(taps, axis=-1).reshape(len(x), h * w, -1))
-    weight = kernel.reshape(-1, out)
+    weight = kernel.reshape(-1, out).astype(scale.dtype)
     if mode == "none":
         gain, offset, moments = scale, shift, None
     else:
         if moments is None:
-            centre = jnp.stack([part.mean((0, 1)) for part in parts]).mean(0)
+            wide = [part.astype(scale.dtype) for part in parts]
+            centre = jnp.stack([part.mean((0, 1)) for part in wide]).mean(0)
             # image by image: one long thin product would leave a core idle, and so would its derivatives
-            each = [jnp.einsum("npk,npl->nkl", part - centre, part - centre).mean(0) for part in parts]
+            each = [jnp.einsum("npk,npl->nkl", part - centre, part - centre).mean(0) for part in wide]
             spread = jnp.stack(each).mean(0) / (h * w)
             moments = centre @ weight, jnp.maximum((weight * (spread @ weight)).sum(0), 0.0)
         gain = scale * jax.lax.rsqrt(moments[1] + eps)
         offset = shift - moments[0] * gain
-    tiled = jnp.broadcast_to(weight * gain, (len(x), *weight.shape))
+    tiled = jnp.broadcast_to((weight * gain).astype(x.dtype), (len(x), *weight.shape))
     y = [part @ tiled for part in parts]
     top = jnp.maximum(jnp.maximum(y[0], y[1]), jnp.maximum(y[2], y[3])) if pool else y[0]
-    return (top + offset).reshape(len(x), h, w, out), moments if mode == "support" else None
+    return (top + offset.astype(x.dtype)).reshape(len(x), h, w, out), moments if mode == "support" else None
 
 
 class Conv(nn.Module):
@@ -141,7 +142,8 @@ class Norm(nn.Module):
     """Batch normalisation without running averages: y = scale (x - mean) / sqrt(var + eps) + shift, a channel.
 
     The moments are those given, else those of this batch over all axes but the last. Under mode "none" only
-    scale and shift are applied, so that the three modes share one tree of parameters.
+    scale and shift are applied, so that the three modes share one tree of parameters. Moments are of the parameters'
+    dtype, which may be wider than x's.
     """
 
     mode: str
@@ -150,14 +152,16 @@ class Norm(nn.Module):
     def __call__(self, x: Array, moments: Moments | None) -> tuple[Array, Moments | None]:
         scale, shift = self.affine(x.shape[-1], x.dtype)
         if self.mode == "none":
-            return x * scale + shift, None
+            return x * scale.astype(x.dtype) + shift.astype(x.dtype), None
         if moments is None:
-            axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axes)
-            moments = mean, jnp.maximum((x * x).mean(axes) - mean * mean, 0.0)
+            axes, wide = tuple(range(x.ndim - 1)), x.astype(scale.dtype)
+            mean = wide.mean(axes)
+            moments = mean, jnp.maximum((wide * wide).mean(axes) - mean * mean, 0.0)
         mean, var = moments
         gain = scale * jax.lax.rsqrt(var + self.eps)
-        return x * gain + (shift - mean * gain), moments if self.mode == "support" else None
+        return x * gain.astype(x.dtype) + (shift - mean * gain).astype(
+            x.dtype
+        ), moments if self.mode == "support" else None
 
     @nn.compact
     def affine(self, channels: int, dtype: Any) -> tuple[Array, Array]:

@@ -21,8 +21,8 @@ from mtl_jax.run.train import Trained, train
 from mtl_jax.types import PyTree
 
 SHARED = (  # what a run and the pre-training that it does by itself have in common
-    "model", "width", "norm", "downsample", "dataset", "image_size", "augment", "seed", "ways", "shots", "queries",
-    "val_episodes",
+    "model", "precision", "width", "norm", "downsample", "dataset", "image_size", "augment", "seed", "ways", "shots",
+    "queries", "val_episodes",
 )  # fmt: skip
 PRETRAIN_STEPS = 2000  # for a method that pre-trains by itself, unless it is told how many
 

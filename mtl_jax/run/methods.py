@@ -18,9 +18,9 @@ DEFAULTS: Mapping[str, Any] = {
     "ways": 5, "shots": 1, "queries": 15, "tasks": 16, "inner_steps": 5, "test_steps": None, "inner_lr": 0.4,
     "order": 2, "steps": 1000, "seed": 0, "meta_lr": 1e-3, "schedule": "cosine", "optimizer": "adam", "momentum": 0.0,
     "weight_decay": 0.0, "clip": 10.0, "rates": None, "model": "conv4", "norm": "transductive", "width": None,
-    "downsample": "pool", "batch": None, "label_smoothing": 0.0, "init": None, "pretrain_steps": None,
-    "transfer": None, "inner_rule": None, "hard_tasks": False, "task_chunk": None, "val_every": 500,
-    "val_episodes": 200, "log_every": 50,
+    "precision": "float32", "downsample": "pool", "batch": None, "label_smoothing": 0.0, "init": None,
+    "pretrain_steps": None, "transfer": None, "inner_rule": None, "hard_tasks": False, "task_chunk": None,
+    "val_every": 500, "val_episodes": 200, "log_every": 50,
 }  # fmt: skip
 WIDTHS = {"conv4": 64, "resnet12": 16}  # of the first block, unless a width is given
 
@@ -98,12 +98,14 @@ def network(config: Mapping[str, Any], ways: int | None, maps: bool = False) -> 
     """The run's network, with a head of `ways` outputs, or for features or feature maps."""
     from mtl_jax import models
 
-    if config["model"] == "conv4":
-        return models.conv4(ways, config["width"], config["norm"], config["downsample"], maps)
-    if maps:
-        raise ValueError(f"{config['learner']} compares feature maps, which {config['model']} has none of: use conv4")
     width = config["width"]
-    return models.resnet12(ways, (width, 2 * width, 4 * width, 8 * width), config["norm"])
+    if config["model"] == "conv4":
+        net = models.conv4(ways, width, config["norm"], config["downsample"], maps)
+    elif maps:
+        raise ValueError(f"{config['learner']} compares feature maps, which {config['model']} has none of: use conv4")
+    else:
+        net = models.resnet12(ways, (width, 2 * width, 4 * width, 8 * width), config["norm"])
+    return models.in_bfloat16(net) if config["precision"] == "bfloat16" else net
 
 
 def build_learner(config: Mapping[str, Any], ways: int | None = None) -> "Learner":

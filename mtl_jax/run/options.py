@@ -56,6 +56,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "weight_decay": {"type": rate, "help": "of adamw and sgd"},
     "clip": {"type": rate, "help": "largest norm of the meta-gradient, 0 for none"},
     "model": {"choices": ("conv4", "resnet12"), "help": "network"},
+    "precision": {"choices": ("float32", "bfloat16"), "help": "of the network's arithmetic; parameters stay float32"},
     "norm": {"choices": ("transductive", "support", "none"), "help": "whose moments normalise the queries"},
     "width": {"type": count, "help": "filters of the first block; 64 of conv4, 16 of resnet12"},
     "downsample": {"choices": ("pool", "stride"), "help": "conv4's: max-pool, or convolutions of stride 2"},
@@ -79,11 +80,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 OF_EVAL = ("ways", "shots", "queries", "inner_steps", "norm")
 OF_BENCH = (
-    "ways", "shots", "queries", "tasks", "inner_steps", "inner_lr", "order", "model", "norm", "width",
+    "ways", "shots", "queries", "tasks", "inner_steps", "inner_lr", "order", "model", "precision", "norm", "width",
     "downsample", "batch", "transfer", "inner_rule", "task_chunk", "seed",
 )  # fmt: skip
 OF_PRETRAIN = (
     "ways", "shots", "queries", "steps", "batch", "meta_lr", "schedule", "optimizer", "momentum", "weight_decay",
-    "clip", "label_smoothing", "model", "norm", "width", "downsample", "init", "val_every", "val_episodes", "log_every",
-    "seed",
+    "clip", "label_smoothing", "model", "precision", "norm", "width", "downsample", "init", "val_every", "val_episodes",
+    "log_every", "seed",
 )  # fmt: skip
