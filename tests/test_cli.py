@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
@@ -18,7 +17,6 @@ from PIL import Image
 from mtl_jax import cli, evaluate
 from mtl_jax.data.images import cache_folder
 from mtl_jax.run import methods, progress, setup
-from mtl_jax.run.bench import count_flops
 
 CLASSES, IMAGES = 4, 6
 TINY = "--ways 3 --queries 2 --tasks 2 --width 4 --image-size 16 --schedule constant"
@@ -202,18 +200,6 @@ def test_bench_reports_every_figure(capfd):
     assert got["tasks_per_s"] == pytest.approx(2000 / got["step_ms"])
     assert min(got["temp_mib"], got["rss_mib"], got["flops"]) > 0
     assert (got["learner"], got["order"], got["image"], got["device"]) == ("maml", 1, "16x16x1", "cpu")
-
-
-def test_flops_count_every_turn_of_a_loop():
-    def product(a, _):
-        return a @ a, None
-
-    a = jnp.ones((4, 4))
-    assert count_flops(jax.make_jaxpr(lambda a: product(a, 0)[0])(a).jaxpr) == 2 * 4**3
-    assert count_flops(jax.make_jaxpr(lambda a: jax.lax.scan(product, a, None, 7)[0])(a).jaxpr) == 7 * 2 * 4**3
-    image, kernel = jnp.ones((1, 3, 8, 8)), jnp.ones((5, 3, 3, 3))
-    conv = jax.make_jaxpr(lambda x, k: jax.lax.conv(x, k, (1, 1), "SAME"))(image, kernel)
-    assert count_flops(conv.jaxpr) == 2 * 5 * 64 * 27
 
 
 def test_datasets_are_listed(capsys):

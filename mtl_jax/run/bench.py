@@ -16,6 +16,7 @@ import optax
 
 from mtl_jax.data.episodes import sample_episode
 from mtl_jax.data.pool import ClassPool
+from mtl_jax.run.cost import count_bytes, count_flops
 from mtl_jax.run.methods import build_learner
 from mtl_jax.run.parallel import auto_chunk, meta_gradient, place
 from mtl_jax.types import Array, Episode, PyTree
@@ -36,10 +37,10 @@ def bench(
 
     Returns:
         step_ms (median), step_ms_min, first_ms (compilation, or its cache, and the first step), temp_mib (the compiled
-        step's own buffers), rss_mib (the process's peak), flops (of matrix products and convolutions in a step),
-        matmul_gflops (this machine's rate for a float32 product of 1024 x 1024 matrices, measured between the steps),
-        share (of that rate that the step reaches), tasks_per_s, task_chunk, device, and devices (a CPU
-        has one a core).
+        step's own buffers), rss_mib (the process's peak), flops (of matrix products and convolutions in a step), bytes
+        (that these read and write), matmul_gflops (this machine's rate for a float32 product of 1024 x 1024 matrices,
+        measured between the steps), share (of that rate that the step reaches), tasks_per_s, task_chunk, device, and
+        devices (a CPU has one a core).
 
     Raises:
         ValueError: repeats below 1, or settings that make no learner.
@@ -76,7 +77,8 @@ def bench(
     if trace is not None:
         with jax.profiler.trace(str(trace)):
             jax.block_until_ready(compiled(*state, tasks))
-    step_ms, flops = statistics.median(times[1:]), count_flops(traced.jaxpr.jaxpr)
+    step_ms, program = statistics.median(times[1:]), traced.jaxpr.jaxpr
+    flops = count_flops(program)
     memory = compiled.memory_analysis()
     return {
         "step_ms": step_ms,
@@ -85,6 +87,7 @@ def bench(
         "temp_mib": None if memory is None else memory.temp_size_in_bytes / MIB,
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB,
         "flops": flops,
+        "bytes": count_bytes(program),
         "matmul_gflops": product.gflops(),
         "share": flops / (1e6 * step_ms) / product.gflops(),
         "tasks_per_s": 1000 * config["tasks"] / step_ms,
@@ -111,35 +114,6 @@ class _Product:
 
     def gflops(self) -> float:
         return self._work / statistics.median(self._seconds) / 1e9
-
-
-def count_flops(jaxpr: Any) -> int:
-    """Floating-point operations of the matrix products and convolutions of a jaxpr, loops of known length unrolled.
-
-    XLA's own cost analysis counts a loop's body once, however often it runs.
-    """
-    total = 0
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "dot_general":
-            (contracted, _), _ = eqn.params["dimension_numbers"]
-            depth = 1
-            for axis in contracted:
-                depth *= eqn.invars[0].aval.shape[axis]
-            total += 2 * eqn.outvars[0].aval.size * depth
-        elif eqn.primitive.name == "conv_general_dilated":
-            kernel = eqn.invars[1].aval
-            features = kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
-            total += 2 * eqn.outvars[0].aval.size * kernel.size // features
-        else:
-            inner = [getattr(sub, "jaxpr", sub) for v in eqn.params.values() for sub in _as_list(v)]
-            counts = [count_flops(sub) for sub in inner if hasattr(sub, "eqns")]
-            repeats = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-            total += repeats * (max(counts, default=0) if eqn.primitive.name == "cond" else sum(counts))
-    return total
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, tuple | list) else [value]
 
 
 def _made_up(key: Array, config: Mapping[str, Any], with_sampling: bool) -> tuple[PyTree, ClassPool | None, Any]:

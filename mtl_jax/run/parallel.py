@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -54,10 +55,16 @@ def over_devices(f: Callable[..., PyTree], tasks: PyTree, *shared: PyTree, add: 
     mesh = task_mesh(jax.tree.leaves(tasks)[0].shape[0])
     if mesh is None:
         return f(tasks, *shared)
-    share = (lambda *args: jax.lax.psum(f(*args), "tasks")) if add else f
+    share = (lambda *args: _added(f(*args))) if add else f
     specs = (P("tasks"), *(P() for _ in shared))
     out = P() if add else P("tasks")
     return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(tasks, *shared)
+
+
+def _added(tree: PyTree) -> PyTree:
+    """The sum over devices, all leaves as one vector: one all-reduce, not one a leaf."""
+    vector, tree_of = ravel_pytree(tree)
+    return tree_of(jax.lax.psum(vector, "tasks"))
 
 
 @cache

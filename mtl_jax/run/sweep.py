@@ -9,7 +9,7 @@ from mtl_jax.run.metrics import write_text
 from mtl_jax.run.plot import cost_curve
 
 SWEPT = ("tasks", "inner_steps", "ways", "shots", "queries", "width", "task_chunk")
-COLUMNS = ("step_ms", "step_ms_min", "first_ms", "temp_mib", "flops", "tasks_per_s")
+COLUMNS = ("step_ms", "step_ms_min", "first_ms", "temp_mib", "flops", "bytes", "tasks_per_s")
 
 
 def parse(text: str) -> tuple[str, list[int]]:

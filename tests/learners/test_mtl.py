@@ -8,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 
 from mtl_jax import ClassPool, Episode, Model, learners, models, train
-from mtl_jax.run.bench import count_flops
+from mtl_jax.run.cost import count_flops
 from mtl_jax.run.methods import build_learner, complete
 
 
