@@ -58,22 +58,37 @@ def sample_episode(
     Reference: Vinyals et al. 2016, arXiv 1606.04080 (episodes); Santoro et al. 2016, arXiv 1605.06065 (rotations).
     """
     check_request(pool, ways, shots, queries, augment)
-    bound = pool.classes * (4 if augment == "rotations" else 1)
-    drawn = _draw(jax.random.split(key, 3)[0], jnp.int32(bound), bound, ways)
-    return episode_of(key, pool, drawn, shots, queries, augment)
+    drawn = draw_classes(key, pool.classes, ways, augment)
+    return episode_from(key, pool, drawn, shots, queries, augment)
 
 
-def episode_of(key: Array, pool: ClassPool, drawn: Array, shots: int, queries: int, augment: str) -> Episode:
-    """`sample_episode` of given classes: drawn [ways] int32, which class carries label 0, 1 and so on."""
-    _, image_key, augment_key = jax.random.split(key, 3)
-    ways, base = len(drawn), drawn % pool.classes
-    pick = jax.vmap(lambda k, n: _draw(k, n, pool.largest, shots + queries))
-    which = pick(jax.random.split(image_key, ways), pool.count[base])  # [ways, shots + queries]
-    x = pool.images[pool.start[base][:, None] + which]  # uint8 until the end: a quarter of the bytes to move
-    if augment == "rotations":
-        x = jax.vmap(_rotate)(x, drawn // pool.classes)
+def draw_classes(key: Array, classes: int, ways: int, augment: str) -> Array:
+    """`sample_episode`'s classes [ways] int32: which carries label 0, 1 and so on."""
+    bound = classes * (4 if augment == "rotations" else 1)
+    return _draw(jax.random.split(key, 3)[0], jnp.int32(bound), bound, ways)
+
+
+def draw_images(key: Array, pool: ClassPool, drawn: Array, each: int) -> Array:
+    """Of each class drawn, which images: [ways, each] int32, places in pool.images (whose values are not looked at)."""
+    base = drawn % pool.classes
+    pick = jax.vmap(lambda k, n: _draw(k, n, pool.largest, each))
+    which = pick(jax.random.split(jax.random.split(key, 3)[1], len(drawn)), pool.count[base])
+    return pool.start[base][:, None] + which
+
+
+def episode_from(key: Array, pool: ClassPool, drawn: Array, shots: int, queries: int, augment: str) -> Episode:
+    """`sample_episode` of given classes [ways] int32."""
+    x = pool.images[draw_images(key, pool, drawn, shots + queries)]
+    return episode_of(key, drawn, x, pool.classes, shots, augment)
+
+
+def episode_of(key: Array, drawn: Array, x: Array, classes: int, shots: int, augment: str) -> Episode:
+    """`sample_episode` of given images x [ways, shots + queries, height, width, channels] uint8, of given classes."""
+    ways, each = x.shape[:2]
+    if augment == "rotations":  # uint8 until the end: a quarter of the bytes to move
+        x = jax.vmap(_rotate)(x, drawn // classes)
     elif augment == "flip_crop":
-        keys = jax.random.split(augment_key, (ways, shots + queries))
+        keys = jax.random.split(jax.random.split(key, 3)[2], (ways, each))
         x = jax.vmap(jax.vmap(_flip_crop))(keys, x)
     x = x.astype(jnp.float32) / 255.0
     labels = jnp.arange(ways, dtype=jnp.int32)
@@ -81,7 +96,7 @@ def episode_of(key: Array, pool: ClassPool, drawn: Array, shots: int, queries: i
         support_x=x[:, :shots].reshape(-1, *x.shape[2:]),
         support_y=jnp.repeat(labels, shots),
         query_x=x[:, shots:].reshape(-1, *x.shape[2:]),
-        query_y=jnp.repeat(labels, queries),
+        query_y=jnp.repeat(labels, each - shots),
         classes=drawn.astype(jnp.int32),
     )
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.data.episodes import check_request, episode_of
+from mtl_jax.data.episodes import check_request, episode_from
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array, Episode
 
@@ -91,4 +91,4 @@ def sample_hard_episode(
     draw_key, order_key = jax.random.split(jax.random.split(key, 3)[0])
     score = preferred + jax.random.uniform(draw_key, (bound,), jnp.float32)
     drawn = jax.random.permutation(order_key, jax.lax.top_k(score, ways)[1])
-    return episode_of(key, pool, drawn, shots, queries, augment)
+    return episode_from(key, pool, drawn, shots, queries, augment)

@@ -21,7 +21,7 @@ class ClassPool:
     """Images sorted by class; classes may differ in size.
 
     Attributes:
-        images: [n, height, width, channels] uint8, sorted by class.
+        images: [n, height, width, channels] uint8, sorted by class; a numpy array if they stay on the host.
         start: [classes] int32, where each class begins in `images`.
         count: [classes] int32, how many images each class has.
         smallest: images of the smallest class (static, so that requests are checked while tracing).
@@ -29,7 +29,7 @@ class ClassPool:
         names: the classes' names, or () where they have none.
     """
 
-    images: Array
+    images: Array | np.ndarray
     start: Array
     count: Array
     smallest: int
@@ -41,17 +41,26 @@ class ClassPool:
         """Number of classes."""
         return self.start.shape[0]
 
+    @property
+    def on_host(self) -> bool:
+        """Whether the images are the host's, not the device's."""
+        return isinstance(self.images, np.ndarray)
+
     @classmethod
-    def from_arrays(cls, x: np.ndarray | Array, y: np.ndarray | Array, names: Sequence[str] = ()) -> "ClassPool":
+    def from_arrays(
+        cls, x: np.ndarray | Array, y: np.ndarray | Array, names: Sequence[str] = (), host: bool = False
+    ) -> "ClassPool":
         """Build a pool from images and labels in any order.
 
         Args:
             x: [n, height, width] or [n, height, width, channels], uint8 in [0, 255] or float in [0, 1].
             y: [n] integer labels; any integers, classes are numbered in their sorted order.
             names: [classes] names in that order, optional.
+            host: leave the images in the host's memory, or in the file that a `numpy.memmap` of them maps, for sets
+                larger than the device; `train` then draws its tasks on the host. Sorted uint8 images are not copied.
 
         Returns:
-            The pool, its images on the default device.
+            The pool, its images on the default device, or x's own under `host`.
 
         Raises:
             ValueError: the arrays' shapes, dtypes or ranges do not fit, or there is no image at all.
@@ -76,8 +85,9 @@ class ClassPool:
             raise ValueError(f"{len(names)} names for {len(values)} classes: give one name a class, or none")
         if (np.diff(inverse) < 0).any():
             images = images[np.argsort(inverse, kind="stable")]
+        images = images.astype(np.uint8, copy=False)
         return cls(
-            images=jnp.array(images.astype(np.uint8, copy=False)),  # a copy: asarray may share the caller's memory
+            images=images if host else jnp.array(images),  # a copy: asarray may share the caller's memory
             start=jnp.asarray(np.concatenate([[0], np.cumsum(count)[:-1]]), jnp.int32),
             count=jnp.asarray(count, jnp.int32),
             smallest=int(count.min()),

@@ -7,7 +7,7 @@ from typing import Any
 def count_flops(jaxpr: Any) -> int:
     """Floating-point operations of the matrix products and convolutions of a jaxpr, over all turns and devices.
 
-    A loop of unknown length counts as one turn. XLA's own cost analysis counts a loop's body once, however often it runs.
+    A loop of unknown length counts as one turn; XLA's own cost analysis counts every loop so, however often it runs.
     """
     return _count(jaxpr, _flops)
 

@@ -18,7 +18,7 @@ HardSampler = Callable[[Array, PyTree, PyTree], Episode]
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), static_argnames="hard", donate_argnums=(5,))
 def meta_steps(
     learner: Learner | Callable[[Any], Learner],
-    sample: Sampler,
+    sample: Sampler | None,
     optimizer: optax.GradientTransformation,
     tasks: int,
     chunk: int,
@@ -34,7 +34,8 @@ def meta_steps(
     every count, and it ends at the first step that is not finite, with the state before it.
 
     Args:
-        learner, sample, optimizer: functions, static; the learner may be a function of the step.
+        learner, sample, optimizer: functions, static; the learner may be a function of the step. Without `sample`,
+            `pool` is a meta-batch of episodes, drawn elsewhere, and `count` is 1.
         tasks: tasks of a meta-batch, static.
         chunk: tasks at a time, static.
         state: donated.
@@ -51,9 +52,9 @@ def meta_steps(
         return learner if isinstance(learner, Learner) else learner(step)
 
     def step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-        shared = (pool, state.step, state.failed)
-
-        def draw(key: Array, pool: PyTree, step: Array, failed: PyTree) -> Episode:
+        def draw(key: Any, pool: PyTree, step: Array, failed: PyTree) -> Episode:
+            if sample is None:
+                return key  # the task itself
             if hard is None:
                 return sample(key, pool)
             return jax.lax.cond(step % 2 == 1, lambda: hard(key, pool, failed), lambda: sample(key, pool))
@@ -70,7 +71,11 @@ def meta_steps(
         def worst_of(keys: Array, *shared: PyTree) -> Array:
             return jax.lax.map(lambda key: worst(key, *shared), keys, batch_size=min(chunk, len(keys)))
 
-        keys = jax.random.split(jax.random.fold_in(state.key, state.step), tasks)
+        if sample is None:
+            keys, shared = pool, (None, state.step, None)
+        else:
+            keys = jax.random.split(jax.random.fold_in(state.key, state.step), tasks)
+            shared = (pool, state.step, state.failed)
         grads, metrics = meta_gradient(task_loss, state.theta, keys, chunk, *shared)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
             updates, opt_state = optimizer.update(grads, state.opt_state, state.theta)

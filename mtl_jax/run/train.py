@@ -16,6 +16,7 @@ import optax
 
 from mtl_jax.data.episodes import check_request
 from mtl_jax.data.hard import empty, sample_hard_episode
+from mtl_jax.data.host import host_batches
 from mtl_jax.run.evaluate import Evaluation, episode_sampler, evaluate
 from mtl_jax.run.folder import RunFolder
 from mtl_jax.run.optimizer import freeze, meta_optimizer
@@ -84,7 +85,8 @@ def train(
 
     Args:
         learner: the method; or step [] int32 -> Learner, for one that changes over the run as a schedule does.
-        pool: a ClassPool, or whatever `sample` draws from.
+        pool: a ClassPool, or whatever `sample` draws from. Of one with its images on the host, `host_batches` draws
+            the same tasks, ahead of time.
         key: a JAX random key. Step k draws its tasks from fold_in(key, k).
         ways, shots, queries: the size of each training task.
         tasks: tasks of a meta-batch.
@@ -121,6 +123,11 @@ def train(
         raise ValueError("hard tasks are drawn from a pool's classes: leave `sample` out, or hard_tasks")
     if hard_tasks:
         hard, failed = hard_sampler(ways, shots, queries, augment), empty(FAILED)
+    batches = None
+    if sample is None and pool.on_host:
+        if hard_tasks:
+            raise ValueError("hard tasks are drawn on the device: leave hard_tasks out, or host=True of the pool")
+        batches = partial(host_batches, pool=pool, ways=ways, shots=shots, queries=queries, augment=augment)
     if sample is None:
         check_request(pool, ways, shots, queries, augment)
         sample, val_size = episode_sampler(ways, shots, queries, augment), val_size or (ways, shots, queries)
@@ -130,7 +137,7 @@ def train(
     folder = None if out is None else RunFolder(out, config, resume)
 
     init_key, run_key, val_key = jax.random.split(key, 3)
-    episode = sample(init_key, pool)
+    episode = sample(init_key, pool) if batches is None else jax.tree.map(lambda a: a[0], next(batches(init_key)))
     final = learner if isinstance(learner, Learner) else learner(steps)
     if theta is None:
         theta = final.init(init_key, episode.support_x)
@@ -142,16 +149,23 @@ def train(
             state, best_theta, best_score = folder.restore(state)
         folder.start()
     state = jax.tree.map(jnp.array, state)  # buffers of our own: each call is given the last one's to overwrite
-    state, pool = place(state, tasks), place(pool, tasks)
+    state = place(state, tasks)
+    step = int(state.step)
+    if batches is None:
+        pool = place(pool, tasks)
+    else:
+        sample, stream = None, batches(run_key, tasks=tasks, start=step, stop=steps)
 
     chunk = task_chunk or auto_chunk(episode, tasks)
-    step, began, history = int(state.step), time.perf_counter(), [] if folder is None else folder.history
+    began, history = time.perf_counter(), [] if folder is None else folder.history
     window, pace = _Window(), _Pace()
     try:
         with _deferred_interrupt() as interrupted:
             while step < steps and not interrupted.is_set():
                 until = min(steps, *(step - step % every + every for every in (log_every, val_every)))
                 count = min(pace.steps, until - step)
+                if batches is not None:
+                    count, pool = 1, next(stream)
                 with pace:
                     call = (learner, sample, rule, tasks, chunk, state, pool, jnp.int32(count))
                     state, sums, finite = meta_steps(*call, hard=hard)

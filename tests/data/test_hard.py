@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl_jax.data.episodes import episode_of
+from mtl_jax.data.episodes import episode_from
 from mtl_jax.data.hard import empty, record, sample_hard_episode, worst_class
 from mtl_jax.data.pool import ClassPool
 
@@ -101,7 +101,7 @@ def test_images_are_drawn_anew(ragged):
 
 def test_it_is_an_episode_of_the_classes_drawn(ragged, key):
     ep = sample_hard_episode(key, ragged, failed([1, 3, 5, 7]), WAYS, 1, 2, "flip_crop")
-    same = episode_of(key, ragged, ep.classes, 1, 2, "flip_crop")
+    same = episode_from(key, ragged, ep.classes, 1, 2, "flip_crop")
     for one, two in zip(ep, same, strict=True):
         np.testing.assert_array_equal(one, two)
 
