@@ -125,7 +125,7 @@ def inner_optimizer_or_sgd(
             meta-gradient would turn NaN (optax.adam without eps_root does so); or inner_lr is not above 0.
     """
     if inner_optimizer is None:
-        if inner_lr <= 0:
+        if not isinstance(inner_lr, jax.core.Tracer) and inner_lr <= 0:  # one of many rates at once has no value yet
             raise ValueError(f"inner_lr must be above 0, not {inner_lr}")
         return optax.sgd(inner_lr)
     rule = inner_optimizer

@@ -51,9 +51,12 @@ def meta_gradient(
 
 
 def over_devices(f: Callable[..., PyTree], tasks: PyTree, *shared: PyTree, add: bool = False) -> PyTree:
-    """f(tasks, *shared), each device doing its share of the tasks; what it gives is joined along them, or added."""
+    """f(tasks, *shared), each device doing its share of the tasks; what it gives is joined along them, or added.
+
+    Within another such call all is done where it is: the devices have their shares already.
+    """
     mesh = task_mesh(jax.tree.leaves(tasks)[0].shape[0])
-    if mesh is None:
+    if mesh is None or jax.sharding.get_abstract_mesh().manual_axes:
         return f(tasks, *shared)
     share = (lambda *args: _added(f(*args))) if add else f
     specs = (P("tasks"), *(P() for _ in shared))

@@ -1,4 +1,4 @@
-"""meta_steps: any number of meta-steps in one compiled call, with sampling inside."""
+"""take_steps, and meta_steps, its compiled form: any number of meta-steps in one call, with sampling inside."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +15,7 @@ from mtl_jax.types import Array, Episode, Learner, PyTree, Sampler, TrainState
 HardSampler = Callable[[Array, PyTree, PyTree], Episode]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), static_argnames="hard", donate_argnums=(5,))
-def meta_steps(
+def take_steps(
     learner: Learner | Callable[[Any], Learner],
     sample: Sampler | None,
     optimizer: optax.GradientTransformation,
@@ -27,7 +26,7 @@ def meta_steps(
     count: Array,
     hard: HardSampler | None = None,
 ) -> tuple[TrainState, dict[str, Array], Array]:
-    """Take `count` meta-steps, or fewer if one is not finite; compiled once, whatever the count.
+    """Take `count` meta-steps, or fewer if one is not finite; one program, whatever the count.
 
     Step k draws its tasks from fold_in(state.key, k), each chunk of tasks just before it is used, so that memory
     does not grow with the meta-batch. A while loop, not a scan: its length is a value, so that one program serves
@@ -38,7 +37,7 @@ def meta_steps(
             `pool` is a meta-batch of episodes, drawn elsewhere, and `count` is 1.
         tasks: tasks of a meta-batch, static.
         chunk: tasks at a time, static.
-        state: donated.
+        state: where to go on from; `meta_steps` gives its memory to the new one.
         pool: what `sample` draws from.
         count: [] int32, how many steps.
         hard: (key, pool, failed classes) -> Episode, static. Given, each task's worst class is kept in state.failed,
@@ -96,3 +95,6 @@ def meta_steps(
     start = (state, zeros, jnp.int32(0), jnp.bool_(True))
     state, sums, _, finite = jax.lax.while_loop(lambda c: (c[2] < count) & c[3], body, start)
     return state, sums, finite
+
+
+meta_steps = partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), static_argnames="hard", donate_argnums=(5,))(take_steps)

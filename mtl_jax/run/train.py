@@ -1,10 +1,7 @@
 """train: one loop for every learner, steps compiled many to a call."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from os import PathLike
 from pathlib import Path
@@ -17,15 +14,15 @@ import optax
 from mtl_jax.data.episodes import check_request
 from mtl_jax.data.hard import empty, sample_hard_episode
 from mtl_jax.data.host import host_batches
-from mtl_jax.run.evaluate import Evaluation, episode_sampler, evaluate
+from mtl_jax.run.evaluate import episode_sampler, evaluate
 from mtl_jax.run.folder import RunFolder
 from mtl_jax.run.optimizer import freeze, meta_optimizer
+from mtl_jax.run.pacing import Pace, Window, deferred_interrupt
 from mtl_jax.run.parallel import auto_chunk, place
 from mtl_jax.run.step import HardSampler, meta_steps
 from mtl_jax.types import Array, Learner, PyTree, Sampler, TrainState
 
 FAILED = 128  # classes that the hard tasks are drawn from: the latest to have been a task's worst
-SECONDS_A_CALL = 2.0  # how long one compiled call may run before the host looks in
 
 
 class NonFiniteError(ArithmeticError):
@@ -115,9 +112,7 @@ def train(
         ValueError: sizes that the pool cannot give, counts below 1, a folder that holds a run (or none to resume).
         NonFiniteError: the loss or gradient is not finite; the state before that step is saved.
     """
-    for name, value in (("tasks", tasks), ("steps", steps), ("val_every", val_every), ("log_every", log_every)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+    check_counts(tasks=tasks, steps=steps, val_every=val_every, log_every=log_every)
     hard, failed = None, None
     if hard_tasks and sample is not None:
         raise ValueError("hard tasks are drawn from a pool's classes: leave `sample` out, or hard_tasks")
@@ -149,7 +144,7 @@ def train(
             state, best_theta, best_score = folder.restore(state)
         folder.start()
     state = jax.tree.map(jnp.array, state)  # buffers of our own: each call is given the last one's to overwrite
-    state = place(state, tasks)
+    state, val_draw = place(state, tasks), val_sample or sample
     step = int(state.step)
     if batches is None:
         pool = place(pool, tasks)
@@ -158,9 +153,9 @@ def train(
 
     chunk = task_chunk or auto_chunk(episode, tasks)
     began, history = time.perf_counter(), [] if folder is None else folder.history
-    window, pace = _Window(), _Pace()
+    window, pace = Window(), Pace()
     try:
-        with _deferred_interrupt() as interrupted:
+        with deferred_interrupt() as interrupted:
             while step < steps and not interrupted.is_set():
                 until = min(steps, *(step - step % every + every for every in (log_every, val_every)))
                 count = min(pace.steps, until - step)
@@ -182,15 +177,13 @@ def train(
                 row = {"step": step, **window.mean(), "tasks_per_s": window.steps_per_second() * tasks}
                 at_end, at_val = step == steps, step == steps or step % val_every == 0
                 if at_val and val_pool is not None:
-                    seen = evaluate(
-                        final, state.theta, val_pool, val_key, episodes=val_episodes, sample=val_sample or sample
-                    )
-                    row, score = row | {f"val_{seen.metric}": seen.mean, "val_ci95": seen.ci95}, _score(seen)
+                    score, figures = validate(final, state.theta, val_pool, val_key, val_episodes, val_draw)
+                    row |= figures
                     if best_score is None or score > best_score:
                         best_theta, best_score = jax.tree.map(jnp.array, state.theta), score
                 if at_val or at_end or step % log_every == 0:
                     history.append(row)
-                    window = _Window()
+                    window = Window()
                     if folder is not None:
                         folder.log(row)
                 if folder is not None and at_val:
@@ -213,57 +206,17 @@ def hard_sampler(ways: int, shots: int, queries: int, augment: str = "none") -> 
     return partial(sample_hard_episode, ways=ways, shots=shots, queries=queries, augment=augment)
 
 
-def _score(seen: Evaluation) -> float:
-    """Higher is better: an accuracy, or minus an error."""
-    return seen.mean if seen.metric == "accuracy" else -seen.mean
+def check_counts(**counts: int) -> None:
+    """Raise ValueError for the first that is below 1."""
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
 
 
-class _Window:
-    """Means over the steps since the last logged row."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.count, self.began = 0, time.perf_counter()
-
-    def add(self, count: int, sums: Mapping[str, Array]) -> None:
-        self.count += count
-        self.sums = {k: self.sums.get(k, 0.0) + float(v) for k, v in sums.items()}
-
-    def mean(self) -> dict[str, float]:
-        return {k: v / self.count for k, v in self.sums.items()}
-
-    def steps_per_second(self) -> float:
-        return self.count / max(time.perf_counter() - self.began, 1e-9)
-
-
-class _Pace:
-    """How many steps make a call of about SECONDS_A_CALL: one at first, then up to twice the last each time."""
-
-    def __init__(self) -> None:
-        self.steps, self.began = 1, 0.0
-
-    def __enter__(self) -> None:
-        self.began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        took = time.perf_counter() - self.began
-        self.steps = max(1, min(2 * self.steps, int(self.steps * SECONDS_A_CALL / max(took, 1e-6))))
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that the call under way ends well; a second one raises as usual."""
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
-        yield pressed
-        return
-
-    def note(*_: object) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, usual)
-
-    usual = signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, usual)
+def validate(
+    learner: Learner, theta: PyTree, pool: Any, key: Array, episodes: int, sample: Sampler
+) -> tuple[float, dict[str, float]]:
+    """(score, higher is better: an accuracy, or minus an error; what a row of the history says of it)."""
+    seen = evaluate(learner, theta, pool, key, episodes=episodes, sample=sample)
+    score = seen.mean if seen.metric == "accuracy" else -seen.mean
+    return score, {f"val_{seen.metric}": seen.mean, "val_ci95": seen.ci95}

@@ -14,7 +14,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 compiled = []
 class Count(logging.Handler):
     def emit(self, r):
-        compiled.append("Compiling jit(meta_steps)" in r.getMessage())
+        compiled.append("Compiling jit(take_steps)" in r.getMessage())
 jax.config.update("jax_log_compiles", True)
 logging.getLogger("jax").addHandler(Count())
 logging.getLogger("jax").propagate = False

@@ -1,0 +1,65 @@
+"""Between compiled calls: how many steps the next one takes, the means to log, and Ctrl-C."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from mtl_jax.types import Array
+
+SECONDS_A_CALL = 2.0  # how long one compiled call may run before the host looks in
+
+
+class Window:
+    """Means over the steps since the last logged row."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.count, self.began = 0, time.perf_counter()
+
+    def add(self, count: int, sums: Mapping[str, Array]) -> None:
+        """Take in the sums of `count` more steps."""
+        self.count += count
+        self.sums = {k: self.sums.get(k, 0.0) + float(v) for k, v in sums.items()}
+
+    def mean(self) -> dict[str, float]:
+        """Each metric's mean a step."""
+        return {k: v / self.count for k, v in self.sums.items()}
+
+    def steps_per_second(self) -> float:
+        """Since the window was opened."""
+        return self.count / max(time.perf_counter() - self.began, 1e-9)
+
+
+class Pace:
+    """How many steps make a call of about SECONDS_A_CALL: one at first, then up to twice the last each time."""
+
+    def __init__(self) -> None:
+        self.steps, self.began = 1, 0.0
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        took = time.perf_counter() - self.began
+        self.steps = max(1, min(2 * self.steps, int(self.steps * SECONDS_A_CALL / max(took, 1e-6))))
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that the call under way ends well; a second one raises as usual."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+        yield pressed
+        return
+
+    def note(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, usual)
+
+    usual = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, usual)
