@@ -2,7 +2,7 @@
 
 Paper: Sun et al. 2019, arXiv 1812.02391; its authors' code prints 43.6 ± 1.8 % (1 shot) for a ResNet-12 without hard
     tasks.
-Command: TFDS_DATA_DIR=... python experiments/fc100_mtl.py [--setting cpu|paper] [--seeds 3] [--out runs/fc100_mtl]
+Command: TFDS_DATA_DIR=... python experiments/fc100_mtl.py [--setting cpu|paper] [--seeds 0 1 2] [--out runs/fc100_mtl]
     It goes on where it stopped.
 Setting: Oreshkin's split, 32x32x3, flips and padded crops in training. For each seed one pre-training with all 60
     source classes (SGD with momentum 0.9, weight decay 5e-4, batches of 64), which everything then starts from: the
@@ -37,12 +37,14 @@ RUNS = {
 }  # fmt: skip
 SETTINGS = {"cpu": (16, 3000, 400), "paper": (64, 20000, 10000)}  # width, steps of pre-training, steps of each run
 EPISODES = 1000
+ABOUT = {"experiment": "fc100_mtl", "norm": "transductive", "episodes": EPISODES}
 GAPS = (("mtl hard-tasks", "mtl"), ("mtl", "baseline"), ("mtl hard-tasks", "baseline"))
 
 
 def run(folder: Path, given: dict) -> np.ndarray:
     """Train in `folder`, or go on, or take what is there; accuracies of the test episodes [EPISODES]."""
     if not (folder / "result.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
         launch(complete(given), folder, resume=(folder / "checkpoints").exists())
     config = read_config(folder)
     task = (build_learner(config, 5), load_theta(folder, config), load_pool(config, "test"), jax.random.key(1))
@@ -56,29 +58,27 @@ def interval(values: list[np.ndarray]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run every seed; after each, print and keep accuracies, their spread over seeds, and the gaps."""
+    """Run every method; after each, print and keep accuracies, their spread over seeds, and the gaps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=tuple(SETTINGS), default="cpu")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/fc100_mtl"))
     args = parser.parse_args()
     tune_cpu()
     width, pre_steps, steps = SETTINGS[args.setting]
-    seen: dict[str, list[np.ndarray]] = {name: [] for name in ("baseline", *RUNS)}
-    for seed in range(args.seeds):
-        home, shared = args.out / f"seed{seed}", SHARED | {"width": width, "seed": seed}
-        home.mkdir(parents=True, exist_ok=True)
-        seen["baseline"].append(run(home / "pretrain", shared | PRE | {"steps": pre_steps}))
-        for name, settings in RUNS.items():
-            given = shared | settings | {"steps": steps, "init": str(home / "pretrain")}
-            seen[name].append(run(home / name.replace(" ", "-"), given))
-        rows = {name: interval(values) for name, values in seen.items()}
-        for a, b in GAPS:
-            rows[f"{a} - {b}"] = interval([x - y for x, y in zip(seen[a], seen[b], strict=True)])
-        about = {"experiment": "fc100_mtl", "setting": args.setting, "norm": "transductive", "episodes": EPISODES}
-        write_json(args.out / "result.json", about | rows)
-        for name, row in rows.items():
-            print(f"{name}: {100 * row['mean']:.2f} ± {100 * row['ci95']:.2f} %, seeds {row['seeds']}", flush=True)
+    seen: dict[str, list[np.ndarray]] = {}
+    for name in ("baseline", *RUNS):  # the pre-training of all seeds first, then each method with all of them
+        for seed in args.seeds:
+            home, shared = args.out / f"seed{seed}", SHARED | {"width": width, "seed": seed}
+            begun = {"init": str(home / "pretrain"), "steps": steps}
+            given = PRE | {"steps": pre_steps} if name == "baseline" else RUNS[name] | begun
+            folder = home / ("pretrain" if name == "baseline" else name.replace(" ", "-"))
+            seen.setdefault(name, []).append(run(folder, shared | given))
+        gaps = {f"{a} - {b}": list(np.subtract(seen[a], seen[b])) for a, b in GAPS if {a, b} <= {*seen}}
+        rows = {each: interval(values) for each, values in (seen | gaps).items()}
+        write_json(args.out / "result.json", ABOUT | {"setting": args.setting} | rows)
+        for each, row in rows.items():
+            print(f"{each}: {100 * row['mean']:.2f} ± {100 * row['ci95']:.2f} %, seeds {row['seeds']}", flush=True)
 
 
 if __name__ == "__main__":
