@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from mtl_jax.run.evaluate import Evaluation, evaluate
-from mtl_jax.run.launch import launch
+from mtl_jax.run.launch import finish
 from mtl_jax.run.methods import build_learner, complete
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.setup import load_pool, load_theta, read_config, tune_cpu
@@ -43,9 +43,8 @@ GAPS = (("mtl hard-tasks", "mtl"), ("mtl", "baseline"), ("mtl hard-tasks", "base
 
 def run(folder: Path, given: dict) -> np.ndarray:
     """Train in `folder`, or go on, or take what is there; accuracies of the test episodes [EPISODES]."""
-    if not (folder / "result.json").exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        launch(complete(given), folder, resume=(folder / "checkpoints").exists())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    finish(complete(given), folder)
     config = read_config(folder)
     task = (build_learner(config, 5), load_theta(folder, config), load_pool(config, "test"), jax.random.key(1))
     return evaluate(*task, ways=5, shots=1, queries=15, episodes=EPISODES).per_episode

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mtl_jax.run import plot
 from mtl_jax.run.budget import launch_for
-from mtl_jax.run.launch import launch
+from mtl_jax.run.launch import finish
 from mtl_jax.run.methods import complete
 from mtl_jax.run.metrics import read_rows, write_json
 from mtl_jax.run.report import score_run
@@ -31,10 +31,8 @@ SHOTS = (1, 5)
 def trained(source: str, method: str, minutes: float, out: Path) -> Path:
     """The folder of the source's run, trained unless it is there."""
     folder = out / re.sub(r"\W+", "-", f"{source}-{method}")
-    if (folder / "result.json").exists():
-        return folder
     if (folder / "checkpoints").exists():
-        launch(read_config(folder), folder, resume=True)
+        finish(read_config(folder), folder)
     else:
         config = complete({"learner": method, "dataset": source, "shots": 1, **SETTINGS.get(method, {})})
         launch_for(config, minutes, folder)

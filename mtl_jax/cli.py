@@ -60,19 +60,30 @@ def _train(args: argparse.Namespace) -> None:
         raise ValueError("no data set: give --dataset NAME (see mtl-jax datasets) or --dataset folder:/path")
     else:
         config = wanted
+    if args.resume and args.seeds > 1:
+        raise ValueError(
+            f"runs trained at once are resumed one by one: mtl-jax train ... --out {args.out}/seed0 --resume"
+        )
     from mtl_jax.run.folder import fresh_folder
-    from mtl_jax.run.launch import launch
+    from mtl_jax.run.launch import launch, launch_seeds
 
     name = re.sub(r"\W+", "-", Path(config["dataset"]).name)
     out = Path(args.out) if args.out else fresh_folder(Path("runs") / f"{config['learner']}-{name}")
+    if args.seeds > 1:
+        runs, result = launch_seeds(config, out, args.seeds)
+        if runs[0].interrupted:
+            _fail(130, f"interrupted; each seed's last step is saved in its folder in {out}, to --resume one by one")
+        mean = _percent(result["val_accuracy"], result["seeds_ci95"]) if result["best_step"] else ""
+        score = f", mean of best validations {mean} over seeds" if mean else ""
+        text = f"{result['steps']} steps of {args.seeds} seeds in {result['seconds']:.0f} s{score}: {out}"
+        return _report(args.json, {**result, "out": str(out)}, text)
     run, result = launch(config, out, args.resume)
     if run.interrupted:
         resume = f"mtl-jax train {config['learner']} --out {shlex.quote(str(out))} --resume"
         _fail(130, f"interrupted after step {int(run.state.step)}, which is saved; to go on: {resume}")
     score = f", best validation {_percent(result['val_accuracy'], result['val_ci95'])}" if result["best_step"] else ""
-    _report(
-        args.json, {**result, "out": str(out)}, f"{result['steps']} steps in {result['seconds']:.0f} s{score}: {out}"
-    )
+    text = f"{result['steps']} steps in {result['seconds']:.0f} s{score}: {out}"
+    return _report(args.json, {**result, "out": str(out)}, text)
 
 
 def _eval(args: argparse.Namespace) -> None:
@@ -243,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--augment", choices=augmentations, default=absent, help="default: the data set's")
         sub.add_argument("--out", help="run folder (default: a new one below runs/)")
         sub.add_argument("--resume", action="store_true", help="go on with the run in --out; only --steps may change")
+        sub.add_argument("--seeds", type=count, default=1, help="train with as many seeds at once (default: 1)")
     evaluate.add_argument("--dataset", default=absent, help="a name, or folder:/path (default: the run's)")
     evaluate.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
     evaluate.add_argument("--episodes", type=count, default=1000, help="default: 1000")

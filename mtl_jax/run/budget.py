@@ -25,6 +25,7 @@ def launch_for(config: Mapping[str, Any], minutes: float, out: Path) -> tuple[Tr
 
     Raises:
         ValueError: see `launch`; or the pre-training alone takes longer.
+        KeyboardInterrupt: Ctrl-C; what was done is kept, and `launch.finish` goes on with it.
     """
     with tempfile.TemporaryDirectory() as folder:
         trial = {**config, "steps": TRIAL, "log_every": 10, "val_every": TRIAL, "val_episodes": 5}
@@ -37,4 +38,6 @@ def launch_for(config: Mapping[str, Any], minutes: float, out: Path) -> tuple[Tr
             raise ValueError(f"{minutes} minutes leave no time after {spent:.0f} s of pre-training: give more")
         whole = {**config, "steps": steps, "val_every": max(1, steps // 5)}
         run, result = launch(whole | ({"init": str(made)} if spent else {}), out)
+    if run.interrupted:
+        raise KeyboardInterrupt
     return run, result | {"ms_a_step": 1000 * pace, "seconds": spent + result["seconds"]}

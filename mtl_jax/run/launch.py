@@ -1,5 +1,6 @@
-"""launch: a run from its settings alone: data, learner, pre-training, training, result.json."""
+"""launch: a run, or one a seed, from settings alone: data, learner, pre-training, training, result.json."""
 
+import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mtl_jax.data import datasets
 from mtl_jax.data.batches import batch_classes, sample_batch
@@ -15,8 +17,9 @@ from mtl_jax.run import setup
 from mtl_jax.run.folder import RunFolder
 from mtl_jax.run.graft import graft
 from mtl_jax.run.methods import Config, build_learner, complete, find, over_the_run
-from mtl_jax.run.metrics import write_json
+from mtl_jax.run.metrics import ci95, write_json
 from mtl_jax.run.progress import Progress
+from mtl_jax.run.seeds import train_seeds
 from mtl_jax.run.train import Trained, train
 from mtl_jax.types import PyTree
 
@@ -51,33 +54,101 @@ def launch(
     """
     RunFolder(out, resume=resume)  # refused before the data are read, not after
     earlier = setup.seconds_so_far(out, config["steps"]) if resume else 0.0
+    config, pool, settings = _settings(config)
+    theta = None if resume else _start(config, out, quiet)
+    with _progress(config, quiet) as report:
+        run = train(
+            over_the_run(config), pool, jax.random.key(config["seed"]), hard_tasks=config["hard_tasks"], out=out,
+            config=config, resume=resume, theta=theta, on_progress=report, **settings,
+        )  # fmt: skip
+    return run, _result(config, run, out, earlier)
+
+
+def launch_seeds(
+    config: Mapping[str, Any], out: Path, seeds: int, quiet: bool = False
+) -> tuple[list[Trained], dict[str, Any]]:
+    """Train with `seeds` seeds at once, from config's own on, each in a folder that is a run like any other.
+
+    Args:
+        config, quiet: as in `launch`.
+        out: the folder of the runs' folders, which are named seed0 and so on.
+        seeds: how many.
+
+    Returns:
+        (a Trained a seed, what `out`/result.json holds: val_accuracy is the mean over seeds, seeds_ci95
+        1.96 std(ddof=1) / sqrt(seeds), and "runs" has each seed's own result).
+
+    Raises:
+        ValueError: see `launch`; or a method that starts from another network, or hard tasks.
+        NonFiniteError: no seed is finite any more.
+    """
+    if config["init"] or find(config["learner"]).pretrained or config["hard_tasks"]:
+        raise ValueError("seeds trained at once start from fresh networks and draw all classes: leave --seeds out")
+    numbers = [config["seed"] + i for i in range(seeds)]
+    folders = [out / f"seed{number}" for number in numbers]
+    for folder in folders:
+        RunFolder(folder)
+    config, pool, settings = _settings(config)
+    configs = [{**config, "seed": number} for number in numbers]
+    keys = jnp.stack([jax.random.key(number) for number in numbers])
+    with _progress(config, quiet) as report:
+        runs = train_seeds(
+            over_the_run(config), pool, keys, out=folders, configs=configs, on_progress=report, **settings
+        )
+    results = [_result(*each, 0.0) for each in zip(configs, runs, folders, strict=True)]
+    scores = [each["val_accuracy"] for each in results if each["val_accuracy"] is not None]
+    whole = results[0] | {"seeds": seeds, "steps": max(each["steps"] for each in results), "runs": results}
+    whole |= {"val_accuracy": float(np.mean(scores)) if scores else None, "val_ci95": None}
+    whole |= {"seeds_ci95": ci95(np.array(scores)) if scores else None}
+    write_json(out / "result.json", whole)
+    return runs, whole
+
+
+def finish(config: Mapping[str, Any], out: Path, quiet: bool = False) -> None:
+    """`launch`, or go on with what `out` holds of the run, or leave it as it is if it is done.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C during the training.
+    """
+    done = out / "result.json"
+    if done.exists() and json.loads(done.read_text())["steps"] >= config["steps"]:
+        return
+    run, _ = launch(config, out, resume=(out / "checkpoints").exists(), quiet=quiet)
+    if run.interrupted:
+        raise KeyboardInterrupt
+
+
+def _settings(config: Mapping[str, Any]) -> tuple[Config, Any, dict[str, Any]]:
+    """(the settings with what the data add to them, the pool to train on, what the trainer is told)."""
     facts = datasets.info(config["dataset"])
     size, channels = config.get("image_size"), config.get("image_shape", [None] * 3)[2]
     pool = datasets.load(config["dataset"], "train", size, channels=channels)
     config = {"augment": facts.augment, **config, "image_shape": list(pool.images.shape[1:])}
-    method, batches = find(config["learner"]), None
-    if method.batches:
+    batches = None
+    if find(config["learner"]).batches:
         batches = partial(sample_batch, size=config["batch"], augment=config["augment"])
         config["classes"] = batch_classes(pool, config["augment"])
     val = setup.load_pool(config, "val") if "val" in facts.splits else None
-    theta = None if resume else _start(config, out, quiet)
-    ways, shots, queries = (config[k] for k in ("ways", "shots", "queries"))
-    with nullcontext() if quiet else Progress(config["steps"], f"{config['learner']} on {config['dataset']}") as report:
-        run = train(
-            over_the_run(config), pool, jax.random.key(config["seed"]), ways, shots, queries, tasks=config["tasks"],
-            steps=config["steps"], optimizer=setup.build_optimizer(config), augment=config["augment"], sample=batches,
-            hard_tasks=config["hard_tasks"], task_chunk=config["task_chunk"], val_pool=val,
-            val_every=config["val_every"], val_episodes=config["val_episodes"], log_every=config["log_every"], out=out,
-            config=config, val_size=None if val is None else (min(ways, val.classes), shots, queries), resume=resume,
-            theta=theta, on_progress=report,
-        )  # fmt: skip
+    names = ("ways", "shots", "queries", "tasks", "steps", "augment", "task_chunk")
+    settings = {k: config[k] for k in (*names, "val_every", "val_episodes", "log_every")}
+    ways = config["ways"] if val is None else min(config["ways"], val.classes)
+    settings |= {"val_pool": val, "val_size": None if val is None else (ways, config["shots"], config["queries"])}
+    return config, pool, settings | {"sample": batches, "optimizer": setup.build_optimizer(config)}
+
+
+def _progress(config: Config, quiet: bool) -> Any:
+    return nullcontext() if quiet else Progress(config["steps"], f"{config['learner']} on {config['dataset']}")
+
+
+def _result(config: Config, run: Trained, out: Path, earlier: float) -> dict[str, Any]:
+    """What result.json holds, written there."""
     seen = [row for row in run.history if "val_accuracy" in row]
     best: dict[str, Any] = max(reversed(seen), key=lambda row: row["val_accuracy"], default={})  # as eval reads
     result = {k: config[k] for k in ("learner", "dataset", "ways", "shots", "queries", "norm")}
     result |= {"steps": int(run.state.step), "seconds": earlier + run.seconds, "best_step": best.get("step")}
     result |= {"val_accuracy": best.get("val_accuracy"), "val_ci95": best.get("val_ci95"), "seed": config["seed"]}
     write_json(out / "result.json", result)
-    return run, result
+    return result
 
 
 def _start(config: Config, out: Path, quiet: bool) -> PyTree | None:
@@ -87,11 +158,8 @@ def _start(config: Config, out: Path, quiet: bool) -> PyTree | None:
     elif find(config["learner"]).pretrained:
         shared = {k: config[k] for k in SHARED if config.get(k) is not None}
         earlier = complete({**shared, "learner": "finetune", "steps": config["pretrain_steps"] or PRETRAIN_STEPS})
-        folder = out / "pretrain"
-        run, _ = launch(earlier, folder, resume=(folder / "checkpoints").exists(), quiet=quiet)
-        if run.interrupted:
-            raise KeyboardInterrupt
-        source = run.theta
+        finish(earlier, out / "pretrain", quiet)
+        source = setup.load_theta(out / "pretrain", setup.read_config(out / "pretrain"))
     else:
         return None
     key = jax.random.split(jax.random.key(config["seed"]), 3)[0]  # the trainer's own for init

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mtl_jax.run.budget import launch_for
-from mtl_jax.run.launch import launch
+from mtl_jax.run.launch import finish, launch, launch_seeds
 from mtl_jax.run.methods import complete
 from mtl_jax.run.metrics import fill_methods
 from mtl_jax.run.plot import heat_map
@@ -50,6 +50,30 @@ def test_mtl_pre_trains_by_itself_keeps_that_network_and_resumes_with_its_hard_t
     same(rest.state.failed, whole.state.failed)
     same(rest.state.theta, whole.state.theta)
     same(load_theta(tmp_path / "run", read_config(tmp_path / "run"))["frozen"], before["net"])
+
+
+def test_a_finished_run_is_left_alone_and_an_unfinished_one_goes_on(data, tmp_path):
+    config = complete({"learner": "protonet", "dataset": data, **SMALL})
+    finish(config, tmp_path / "run", quiet=True)
+    before = (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns
+    finish(config, tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns == before
+    finish(config | {"steps": 3}, tmp_path / "run", quiet=True)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 3
+
+
+def test_many_seeds_leave_a_run_each(data, tmp_path):
+    config = complete({"learner": "finetune", "dataset": data, **SMALL, "seed": 3})
+    runs, result = launch_seeds(config, tmp_path / "many", 2, quiet=True)
+    alone, _ = launch(config | {"seed": 4}, tmp_path / "alone", quiet=True)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), runs[1].theta, alone.theta)
+    assert json.loads((tmp_path / "many" / "result.json").read_text()) == result
+    assert [run["seed"] for run in result["runs"]] == [3, 4]
+    scores = [run["val_accuracy"] for run in result["runs"]]
+    assert (result["val_accuracy"], result["seeds"]) == (pytest.approx(np.mean(scores)), 2)
+    same(load_theta(tmp_path / "many" / "seed4", read_config(tmp_path / "many" / "seed4")), runs[1].theta)
+    with pytest.raises(ValueError, match="leave --seeds out"):
+        launch_seeds(complete({"learner": "mtl", "dataset": data, **SMALL}), tmp_path / "mtl", 2)
 
 
 def test_any_learner_starts_from_another_runs_network(data, tmp_path):
