@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _train(args: argparse.Namespace) -> None:
     given = {k: v for k, v in vars(args).items() if k in {*methods.DEFAULTS, *TRAIN_ONLY}}
     wanted = methods.complete(given)
+    if args.resume and args.seeds > 1:
+        raise ValueError("--seeds trains new runs: resume each alone, with --out DIR/seed0 and so on, without --seeds")
     if args.resume:
         if args.out is None:
             raise ValueError("--resume needs --out DIR: the folder of the run to go on with")
