@@ -127,7 +127,7 @@ def test_what_is_imported_is_required():
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     asked = {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in asked}
     found = {i.split(".")[0] for path in SOURCES + EXPERIMENTS for i in imports(path.read_text())}
-    found -= sys.stdlib_module_names | {"mtl_jax"}
+    found -= sys.stdlib_module_names | {"mtl_jax", "peers"}  # experiments/peers
     homes = metadata.packages_distributions()
     needed = {module: {home.lower().replace("_", "-") for home in homes.get(module, [])} for module in found}
     assert {module for module, names in needed.items() if not names & asked} == set()
