@@ -33,10 +33,12 @@ def publish(
     parser.add_argument("--steps", type=int, help="meta-steps (default: the setting's)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs") / name)
+    parser.add_argument("--init", help="folder of a run whose network to start from")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     tune_cpu()
-    config = complete({**settings[args.setting], "seed": args.seed} | ({"steps": args.steps} if args.steps else {}))
+    asked = {k: v for k, v in vars(args).items() if k in ("steps", "init") and v is not None}
+    config = complete({**settings[args.setting], "seed": args.seed, **asked})
     _, result = launch(config, args.out, args.resume)
     rows = [row for target in targets for row in score_run(args.out, target, **test)]
     record = {"experiment": name, "setting": args.setting, "train_seconds": result["seconds"]}
