@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.models.winograd import winograd, winograd_pays, winograd_tiles
 from mtl_jax.types import Array
 
 NORMS = ("transductive", "support", "none")
@@ -14,7 +15,7 @@ Moments = tuple[Array, Array]
 
 
 def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """Convolve with padding that keeps ceil(size / stride), as one matrix product over patches.
+    """Convolve with padding that keeps ceil(size / stride), as matrix products: of patches, or Winograd's where faster.
 
     y[i, j, o] = sum_{a, b, c} x[s i + a - p, s j + b - p, c] kernel[a, b, c, o], p = (k - 1) // 2
 
@@ -29,6 +30,8 @@ def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
     Returns:
         [n, ceil(height / stride), ceil(width / stride), out], of x's dtype.
     """
+    if winograd_pays(x, kernel, stride):
+        return winograd(x, kernel)
     k, _, _, out = kernel.shape
     height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
     p = (k - 1) // 2
@@ -176,6 +179,10 @@ def convolve_block(x: Array, conv: Conv, norm: Norm, moments: Moments | None, po
     if few_channels(x, kernel, pool):
         scale, shift = norm.affine(kernel.shape[-1], x.dtype)
         return convolve_normalised(x, kernel, scale, shift, moments, norm.mode, conv.stride, pool, norm.eps)
+    if pool and x.shape[1] % 2 == x.shape[2] % 2 == 0 and winograd_pays(x, kernel, conv.stride):
+        # its tiles are the pool's windows
+        y, moments = norm(jnp.stack([part for row in winograd_tiles(x, kernel) for part in row]), moments)
+        return jnp.maximum(jnp.maximum(y[0], y[1]), jnp.maximum(y[2], y[3])), moments
     y, moments = norm(convolve(x, kernel, conv.stride), moments)
     return max_pool(y) if pool else y, moments
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mtl_jax.data.pool import ClassPool
     from mtl_jax.types import PyTree
 
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def build_optimizer(config: Mapping[str, Any]) -> "optax.GradientTransformation":
@@ -118,12 +118,16 @@ def tune_cpu() -> None:
     """Make each core of a CPU a device of its own, which tasks are then spread over, and keep memory once it is had.
 
     A meta-step is thousands of small operations, which one core does better alone than two share; and a third of its
-    time can go into the page faults of buffers that are handed back to the system and asked for again. It must come
-    before JAX is first used; later, or where the number of CPU devices has been set, cores stay as they are.
+    time can go into the page faults of buffers that are handed back to the system and asked for again. Programs run in
+    the thread that calls them, whose memory grows without limit: another thread's large buffers would go back each
+    time, and one pool of memory for all threads makes them wait for each other, most of all once a compilation has left
+    it in pieces. It must come before JAX is first used; later, or where the number of CPU devices has been set, cores
+    stay as they are.
     """
     import jax
 
     _keep_memory()
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.config.jax_num_cpu_devices < 1:  # type: ignore[attr-defined]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with contextlib.suppress(RuntimeError):  # JAX is in use
@@ -134,5 +138,5 @@ def _keep_memory() -> None:
     """Tell the C library (glibc; others are left alone) to use freed memory again rather than give it back."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        for name, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_ARENA_MAX, 1)):
+        for name, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
             mallopt(name, value)
