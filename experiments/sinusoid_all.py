@@ -25,7 +25,7 @@ from mtl_jax.run.setup import tune_cpu
 
 INNER = {  # rate and steps of the inner loop in training
     "maml": (0.01, 1), "fomaml": (0.01, 1), "anil": (0.01, 5), "boil": (0.01, 1), "meta_sgd": (0.01, 1),
-    "mamlpp": (0.01, 5), "imaml": (0.01, 10), "reptile": (0.02, 10), "lstm": (None, 5), "r2d2": (None, None),
+    "mamlpp": (0.003, 5), "imaml": (0.01, 10), "reptile": (0.02, 10), "lstm": (None, 5), "r2d2": (None, None),
 }  # fmt: skip
 OWN = {"reptile": {"inner_rule": "sgd"}, "imaml": {"damping": 1.0}}
 SHOTS, STEPS = (5, 10, 20), (1, 5, 10)
@@ -72,8 +72,9 @@ def main() -> None:
     print("| method | " + " | ".join(f"{k} shots, {n}" for k in SHOTS for n in STEPS) + " |")
     print("|---" * (1 + len(SHOTS) * len(STEPS)) + "|")
     for row in rows:
-        errors = (f"{test['mse']:.2f} ± {test['ci95']:.2f}" for test in row["test"])
-        print(f"| {row['method']} | {' | '.join(errors)} |")
+        errors = ((test["mse"], test["ci95"]) for test in row["test"])  # none where it is not finite
+        cells = ("diverges" if mse is None else f"{mse:.2f} ± {half:.2f}" for mse, half in errors)
+        print(f"| {row['method']} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
