@@ -62,10 +62,6 @@ def _train(args: argparse.Namespace) -> None:
         raise ValueError("no data set: give --dataset NAME (see mtl-jax datasets) or --dataset folder:/path")
     else:
         config = wanted
-    if args.resume and args.seeds > 1:
-        raise ValueError(
-            f"runs trained at once are resumed one by one: mtl-jax train ... --out {args.out}/seed0 --resume"
-        )
     from mtl_jax.run.folder import fresh_folder
     from mtl_jax.run.launch import launch, launch_seeds
 

@@ -62,6 +62,11 @@ def sample_episode(
     return episode_from(key, pool, drawn, shots, queries, augment)
 
 
+def task_keys(key: Array, step: Array, tasks: int) -> Array:
+    """The keys [tasks] that a run's step draws its tasks from: split(fold_in(key, step), tasks)."""
+    return jax.random.split(jax.random.fold_in(key, step), tasks)
+
+
 def draw_classes(key: Array, classes: int, ways: int, augment: str) -> Array:
     """`sample_episode`'s classes [ways] int32: which carries label 0, 1 and so on."""
     bound = classes * (4 if augment == "rotations" else 1)

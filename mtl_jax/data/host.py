@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.data.episodes import check_request, draw_classes, draw_images, episode_of
+from mtl_jax.data.episodes import check_request, draw_classes, draw_images, episode_of, task_keys
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array, Episode
 
@@ -29,7 +29,7 @@ def host_batches(
 ) -> Iterator[Episode]:
     """The meta-batches of steps `start`, `start` + 1, ...: those that training draws on the device from the same key.
 
-    batch k = vmap(sample_episode)(split(fold_in(key, k), tasks), pool)
+    batch k = vmap(sample_episode)(task_keys(key, k, tasks), pool)
 
     Which images a task has is drawn on the host's CPU, and these alone are read, by threads and ahead of time; they
     are moved as uint8, and turned, cropped and scaled on the device.
@@ -74,7 +74,7 @@ class _Draw:
 
 def _which(key: Array, step: Array, pool: ClassPool, size: tuple[int, int, int, str], tasks: int) -> Any:
     ways, shots, queries, augment = size
-    keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), step), tasks)
+    keys = task_keys(jax.random.wrap_key_data(key), step, tasks)
 
     def one(key: Array) -> tuple[Array, Array]:
         drawn = draw_classes(key, pool.classes, ways, augment)

@@ -162,9 +162,8 @@ class Norm(nn.Module):
             moments = mean, jnp.maximum((wide * wide).mean(axes) - mean * mean, 0.0)
         mean, var = moments
         gain = scale * jax.lax.rsqrt(var + self.eps)
-        return x * gain.astype(x.dtype) + (shift - mean * gain).astype(
-            x.dtype
-        ), moments if self.mode == "support" else None
+        y = x * gain.astype(x.dtype) + (shift - mean * gain).astype(x.dtype)
+        return y, moments if self.mode == "support" else None
 
     @nn.compact
     def affine(self, channels: int, dtype: Any) -> tuple[Array, Array]:

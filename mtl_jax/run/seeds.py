@@ -12,14 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mtl_jax.data.episodes import check_request
-from mtl_jax.run.evaluate import episode_sampler
 from mtl_jax.run.folder import RunFolder
 from mtl_jax.run.optimizer import freeze, meta_optimizer
 from mtl_jax.run.pacing import Pace, Window, deferred_interrupt
 from mtl_jax.run.parallel import auto_chunk, over_devices, place, task_mesh
 from mtl_jax.run.step import take_steps
-from mtl_jax.run.train import NonFiniteError, Trained, check_counts, validate
+from mtl_jax.run.train import NonFiniteError, Trained, check_counts, samplers, validate
 from mtl_jax.types import Array, Learner, PyTree, Sampler, TrainState
 
 
@@ -73,12 +71,7 @@ def train_seeds(
         if given is not None and len(given) != runs:
             raise ValueError(f"{len(given)} {name} for {runs} keys: give one a key")
     check_counts(tasks=tasks, steps=steps, val_every=val_every, log_every=log_every)
-    if sample is None:
-        check_request(pool, *size, augment)
-        sample, val_size = episode_sampler(*size, augment), val_size or size
-    if val_pool is not None and val_size is not None:
-        check_request(val_pool, *val_size)
-    val_sample = sample if val_size is None else episode_sampler(*val_size)
+    sample, val_sample = samplers(pool, size, augment, sample, val_pool, val_size)
     folders = [RunFolder(folder, None if configs is None else configs[i]) for i, folder in enumerate(out or ())]
 
     make = partial(_learner, learner, values is not None)

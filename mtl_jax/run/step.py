@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mtl_jax.data.episodes import task_keys
 from mtl_jax.data.hard import record, worst_class
 from mtl_jax.run.parallel import meta_gradient, over_devices
 from mtl_jax.types import Array, Episode, Learner, PyTree, Sampler, TrainState
@@ -73,7 +74,7 @@ def take_steps(
         if sample is None:
             keys, shared = pool, (None, state.step, None)
         else:
-            keys = jax.random.split(jax.random.fold_in(state.key, state.step), tasks)
+            keys = task_keys(state.key, state.step, tasks)
             shared = (pool, state.step, state.failed)
         grads, metrics = meta_gradient(task_loss, state.theta, keys, chunk, *shared)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
@@ -97,4 +98,4 @@ def take_steps(
     return state, sums, finite
 
 
-meta_steps = partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), static_argnames="hard", donate_argnums=(5,))(take_steps)
+meta_steps = jax.jit(take_steps, static_argnums=(0, 1, 2, 3, 4), static_argnames="hard", donate_argnums=(5,))

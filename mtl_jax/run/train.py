@@ -123,12 +123,7 @@ def train(
         if hard_tasks:
             raise ValueError("hard tasks are drawn on the device: leave hard_tasks out, or host=True of the pool")
         batches = partial(host_batches, pool=pool, ways=ways, shots=shots, queries=queries, augment=augment)
-    if sample is None:
-        check_request(pool, ways, shots, queries, augment)
-        sample, val_size = episode_sampler(ways, shots, queries, augment), val_size or (ways, shots, queries)
-    if val_pool is not None and val_sample is None and val_size is not None:
-        check_request(val_pool, *val_size)
-        val_sample = episode_sampler(*val_size)
+    sample, val_sample = samplers(pool, (ways, shots, queries), augment, sample, val_pool, val_size, val_sample)
     folder = None if out is None else RunFolder(out, config, resume)
 
     init_key, run_key, val_key = jax.random.split(key, 3)
@@ -144,7 +139,7 @@ def train(
             state, best_theta, best_score = folder.restore(state)
         folder.start()
     state = jax.tree.map(jnp.array, state)  # buffers of our own: each call is given the last one's to overwrite
-    state, val_draw = place(state, tasks), val_sample or sample
+    state = place(state, tasks)
     step = int(state.step)
     if batches is None:
         pool = place(pool, tasks)
@@ -177,7 +172,7 @@ def train(
                 row = {"step": step, **window.mean(), "tasks_per_s": window.steps_per_second() * tasks}
                 at_end, at_val = step == steps, step == steps or step % val_every == 0
                 if at_val and val_pool is not None:
-                    score, figures = validate(final, state.theta, val_pool, val_key, val_episodes, val_draw)
+                    score, figures = validate(final, state.theta, val_pool, val_key, val_episodes, val_sample)
                     row |= figures
                     if best_score is None or score > best_score:
                         best_theta, best_score = jax.tree.map(jnp.array, state.theta), score
@@ -204,6 +199,25 @@ def train(
 def hard_sampler(ways: int, shots: int, queries: int, augment: str = "none") -> HardSampler:
     """`sample_hard_episode` with its sizes filled in, as `episode_sampler` does."""
     return partial(sample_hard_episode, ways=ways, shots=shots, queries=queries, augment=augment)
+
+
+def samplers(
+    pool: Any,
+    size: tuple[int, int, int],
+    augment: str,
+    sample: Sampler | None,
+    val_pool: Any,
+    val_size: tuple[int, int, int] | None,
+    val_sample: Sampler | None = None,
+) -> tuple[Sampler, Sampler]:
+    """What training and validation draw their tasks with, as `train` says; ValueError for what a pool cannot give."""
+    if sample is None:
+        check_request(pool, *size, augment)
+        sample, val_size = episode_sampler(*size, augment), val_size or size
+    if val_pool is not None and val_sample is None and val_size is not None:
+        check_request(val_pool, *val_size)
+        val_sample = episode_sampler(*val_size)
+    return sample, val_sample or sample
 
 
 def check_counts(**counts: int) -> None:
