@@ -9,7 +9,7 @@ import numpy as np
 from mtl_jax.data.episodes import check_request, sample_episode
 from mtl_jax.learners.objective import objective
 from mtl_jax.run.metrics import ci95
-from mtl_jax.run.parallel import auto_chunk, over_devices
+from mtl_jax.run.parallel import auto_chunk, in_chunks, over_devices
 from mtl_jax.types import Array, Learner, PyTree, Sampler
 
 
@@ -101,6 +101,6 @@ def _scores(
     chunk = chunk or auto_chunk(jax.eval_shape(sample, key, pool), episodes)
 
     def scores(keys: Array, *shared: Any) -> dict[str, Array]:
-        return jax.lax.map(lambda key: score(key, *shared), keys, batch_size=chunk)
+        return in_chunks(lambda key: score(key, *shared), keys, chunk)
 
     return over_devices(scores, keys, theta, pool)

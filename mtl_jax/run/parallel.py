@@ -64,6 +64,14 @@ def over_devices(f: Callable[..., PyTree], tasks: PyTree, *shared: PyTree, add: 
     return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(tasks, *shared)
 
 
+def in_chunks(f: Callable[..., PyTree], tasks: PyTree, chunk: int) -> PyTree:
+    """f of each task, `chunk` of them at a time, which need not divide their number; joined along the leading axis.
+
+    One at a time is no vmap: that would leave an axis of one in every operation, and an axis of one costs a CPU much.
+    """
+    return jax.lax.map(f, tasks, batch_size=None if chunk == 1 else chunk)
+
+
 def _added(tree: PyTree) -> PyTree:
     """The sum over devices, all leaves as one vector: one all-reduce, not one a leaf."""
     vector, tree_of = ravel_pytree(tree)
@@ -90,6 +98,9 @@ def _summed(loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int) -> Any:
     whole = total // chunk * chunk
 
     def summed(theta: PyTree, part: PyTree) -> tuple[Array, dict[str, Array]]:
+        if chunk == 1:  # no vmap: see in_chunks
+            value, metrics = loss(theta, jax.tree.map(lambda a: a[0], part))
+            return value, {**metrics, "loss": value}
         losses, metrics = jax.vmap(loss, in_axes=(None, 0))(theta, part)
         return losses.sum(), jax.tree.map(lambda m: m.sum(0), {**metrics, "loss": losses})
 

@@ -15,7 +15,7 @@ import optax
 from mtl_jax.run.folder import RunFolder
 from mtl_jax.run.optimizer import freeze, meta_optimizer
 from mtl_jax.run.pacing import Pace, Window, deferred_interrupt
-from mtl_jax.run.parallel import auto_chunk, over_devices, place, task_mesh
+from mtl_jax.run.parallel import auto_chunk, in_chunks, over_devices, place, task_mesh
 from mtl_jax.run.step import take_steps
 from mtl_jax.run.train import NonFiniteError, Trained, check_counts, samplers, validate
 from mtl_jax.types import Array, Learner, PyTree, Sampler, TrainState
@@ -165,7 +165,7 @@ def many_steps(
         return take_steps(lambda step: make(value, step), sample, optimizer, tasks, chunk, state, pool, count)
 
     def share(runs: PyTree, *shared: PyTree) -> Any:
-        return jax.lax.map(lambda run: steps_of(run, *shared), runs, batch_size=at_once)
+        return in_chunks(lambda run: steps_of(run, *shared), runs, at_once)
 
     return over_devices(share, (states, values), pool, count)
 

@@ -10,7 +10,7 @@ import optax
 
 from mtl_jax.data.episodes import task_keys
 from mtl_jax.data.hard import record, worst_class
-from mtl_jax.run.parallel import meta_gradient, over_devices
+from mtl_jax.run.parallel import in_chunks, meta_gradient, over_devices
 from mtl_jax.types import Array, Episode, Learner, PyTree, Sampler, TrainState
 
 HardSampler = Callable[[Array, PyTree, PyTree], Episode]
@@ -69,7 +69,7 @@ def take_steps(
             return worst_class(task.classes, now.predict(theta, phi, task.query_x), task.query_y)
 
         def worst_of(keys: Array, *shared: PyTree) -> Array:
-            return jax.lax.map(lambda key: worst(key, *shared), keys, batch_size=min(chunk, len(keys)))
+            return in_chunks(lambda key: worst(key, *shared), keys, min(chunk, len(keys)))
 
         if sample is None:
             keys, shared = pool, (None, state.step, None)

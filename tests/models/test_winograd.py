@@ -83,7 +83,6 @@ def test_where_it_is_chosen(monkeypatch):
     assert winograd_pays(x, kernel, 1)
     assert not winograd_pays(x, kernel, 2)
     assert not winograd_pays(x[:5], kernel, 1)
-    assert not winograd_pays(jnp.zeros((500, 8, 8, 16)), kernel, 1)
     assert not winograd_pays(x, kernel[..., :8], 1)
     assert not winograd_pays(x, jnp.zeros((5, 5, 16, 16)), 1)
     assert not winograd_pays(x.astype(jnp.bfloat16), kernel, 1)
