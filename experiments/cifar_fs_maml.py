@@ -16,9 +16,10 @@ CPU = {
     "learner": "maml", "dataset": "cifar_fs", "width": 32, "ways": 5, "shots": 1, "queries": 10, "tasks": 4,
     "inner_steps": 3, "test_steps": 10, "inner_lr": 0.1, "steps": 6000, "meta_lr": 2e-3, "val_every": 500,
 }  # fmt: skip
+PRETRAINED = CPU | {"width": 64, "inner_lr": 0.05, "steps": 2500, "meta_lr": 1e-3, "val_every": 250}
 PAPER = CPU | {
     "queries": 15, "inner_steps": 5, "inner_lr": 0.05, "steps": 60000, "meta_lr": 1e-3, "val_every": 1000,
 }  # fmt: skip
 
 if __name__ == "__main__":
-    publish("cifar_fs_maml", __doc__, {"cpu": CPU, "paper": PAPER}, shots=(1,))
+    publish("cifar_fs_maml", __doc__, {"cpu": CPU, "pretrained": PRETRAINED, "paper": PAPER}, shots=(1,))

@@ -23,6 +23,7 @@ from mtl_jax.run.launch import finish
 from mtl_jax.run.methods import build_learner, complete
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.setup import load_pool, load_theta, read_config, tune_cpu
+from mtl_jax.run.train import forget
 
 SHARED = {"dataset": "fc100", "model": "resnet12", "width": 16}
 PRE = {
@@ -47,7 +48,9 @@ def run(folder: Path, given: dict) -> np.ndarray:
     finish(complete(given), folder)
     config = read_config(folder)
     task = (build_learner(config, 5), load_theta(folder, config), load_pool(config, "test"), jax.random.key(1))
-    return evaluate(*task, ways=5, shots=1, queries=15, episodes=EPISODES).per_episode
+    seen = evaluate(*task, ways=5, shots=1, queries=15, episodes=EPISODES).per_episode
+    forget()
+    return seen
 
 
 def interval(values: list[np.ndarray]) -> dict[str, float]:

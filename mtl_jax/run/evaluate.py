@@ -77,7 +77,7 @@ def evaluate(
     if sample is None:
         check_request(pool, ways, shots, queries)
         sample = episode_sampler(ways, shots, queries)
-    scores = _scores(learner, sample, episodes, task_chunk, theta, pool, key)
+    scores = score_episodes(learner, sample, episodes, task_chunk, theta, pool, key)
     ((metric, values),) = scores.items()
     return Evaluation(np.asarray(values), metric)
 
@@ -89,9 +89,11 @@ def episode_sampler(ways: int, shots: int, queries: int, augment: str = "none") 
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _scores(
+def score_episodes(
     learner: Learner, sample: Sampler, episodes: int, chunk: int | None, theta: PyTree, pool: Any, key: Array
 ) -> dict[str, Array]:
+    """{metric: [episodes]}, compiled; see `evaluate`."""
+
     def score(key: Array, theta: PyTree, pool: Any) -> dict[str, Array]:
         episode = sample(key, pool)
         phi = learner.adapt(theta, episode.support_x, episode.support_y)

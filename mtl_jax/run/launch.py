@@ -20,7 +20,7 @@ from mtl_jax.run.methods import Config, build_learner, complete, find, over_the_
 from mtl_jax.run.metrics import ci95, write_json
 from mtl_jax.run.progress import Progress
 from mtl_jax.run.seeds import train_seeds
-from mtl_jax.run.train import Trained, train
+from mtl_jax.run.train import Trained, forget, fresh, train
 from mtl_jax.types import PyTree
 
 SHARED = (  # what a run and the pre-training that it does by itself have in common
@@ -61,6 +61,7 @@ def launch(
             over_the_run(config), pool, jax.random.key(config["seed"]), hard_tasks=config["hard_tasks"], out=out,
             config=config, resume=resume, theta=theta, on_progress=report, **settings,
         )  # fmt: skip
+    forget()  # the learner was made here
     return run, _result(config, run, out, earlier)
 
 
@@ -163,4 +164,5 @@ def _start(config: Config, out: Path, quiet: bool) -> PyTree | None:
     else:
         return None
     key = jax.random.split(jax.random.key(config["seed"]), 3)[0]  # the trainer's own for init
-    return graft(build_learner(config).init(key, jnp.zeros((1, *config["image_shape"]))), source)
+    x = jax.ShapeDtypeStruct((1, *config["image_shape"]), jnp.float32)
+    return graft(fresh(build_learner(config), key, x), source)

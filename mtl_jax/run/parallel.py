@@ -44,7 +44,7 @@ def meta_gradient(
     total = jax.tree.leaves(tasks)[0].shape[0]
 
     def of_part(part: PyTree, theta: PyTree, *shared: PyTree) -> Any:
-        return _summed(lambda theta, task: loss(theta, task, *shared), theta, part, chunk)
+        return _summed(loss, theta, part, chunk, *shared)
 
     sums = over_devices(of_part, tasks, theta, *shared, add=True)
     return jax.tree.map(lambda s: s / total, sums)
@@ -92,20 +92,22 @@ def place(tree: PyTree, tasks: int) -> PyTree:
     return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
 
 
-def _summed(loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int) -> Any:
+def _summed(loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int, *shared: PyTree) -> Any:
     total = jax.tree.leaves(tasks)[0].shape[0]
     chunk = min(chunk, total)
     whole = total // chunk * chunk
 
-    def summed(theta: PyTree, part: PyTree) -> tuple[Array, dict[str, Array]]:
+    def summed(theta: PyTree, part: PyTree, *shared: PyTree) -> tuple[Array, dict[str, Array]]:
         if chunk == 1:  # no vmap: see in_chunks
-            value, metrics = loss(theta, jax.tree.map(lambda a: a[0], part))
+            value, metrics = loss(theta, jax.tree.map(lambda a: a[0], part), *shared)
             return value, {**metrics, "loss": value}
-        losses, metrics = jax.vmap(loss, in_axes=(None, 0))(theta, part)
+        losses, metrics = jax.vmap(lambda task: loss(theta, task, *shared))(part)
         return losses.sum(), jax.tree.map(lambda m: m.sum(0), {**metrics, "loss": losses})
 
+    traced_once = jax.jit(jax.value_and_grad(summed, has_aux=True), inline=True)  # for its shapes and in the scan
+
     def part_gradient(part: PyTree) -> tuple[PyTree, dict[str, Array]]:
-        (_, metrics), grads = jax.value_and_grad(summed, has_aux=True)(theta, part)
+        (_, metrics), grads = traced_once(theta, part, *shared)
         return grads, metrics
 
     if whole == chunk:  # a single chunk needs no loop

@@ -10,6 +10,7 @@ from mtl_jax.data.pool import ClassPool
 from mtl_jax.run import setup
 from mtl_jax.run.evaluate import evaluate
 from mtl_jax.run.methods import build_learner
+from mtl_jax.run.train import forget
 from mtl_jax.types import Learner, PyTree
 
 
@@ -76,4 +77,5 @@ def score_run(folder: str | PathLike[str], dataset: str | None = None, **setting
 
     title = f"{config['learner']} on {name}"
     rows = score_rows(learner, setup.load_theta(folder, config), pool, title, **settings)
+    forget()  # the learners were made here
     return [{"dataset": name, **row} for row in rows]

@@ -17,7 +17,7 @@ from mtl_jax.run.optimizer import freeze, meta_optimizer
 from mtl_jax.run.pacing import Pace, Window, deferred_interrupt
 from mtl_jax.run.parallel import auto_chunk, in_chunks, over_devices, place, task_mesh
 from mtl_jax.run.step import take_steps
-from mtl_jax.run.train import NonFiniteError, Trained, check_counts, samplers, validate
+from mtl_jax.run.train import NonFiniteError, Trained, check_counts, fresh, samplers, validate
 from mtl_jax.types import Array, Learner, PyTree, Sampler, TrainState
 
 
@@ -79,8 +79,7 @@ def train_seeds(
     finals = [make(value, steps) for value in values] if make.args[1] else [make(None, steps)] * runs
     init_keys, run_keys, val_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
     episode = jax.eval_shape(sample, init_keys[0], pool)
-    x = jnp.zeros(episode.support_x.shape, episode.support_x.dtype)
-    thetas = [final.init(key, x) for final, key in zip(finals, init_keys, strict=True)]
+    thetas = [fresh(final, key, episode.support_x) for final, key in zip(finals, init_keys, strict=True)]
     rule = freeze(optimizer or meta_optimizer(1e-3, steps), thetas[0])
     states = [TrainState(t, rule.init(t), jnp.int32(0), k) for t, k in zip(thetas, run_keys, strict=True)]
     shared = runs if task_mesh(runs) else tasks

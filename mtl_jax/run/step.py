@@ -51,6 +51,7 @@ def take_steps(
     def at(step: Array) -> Learner:
         return learner if isinstance(learner, Learner) else learner(step)
 
+    @partial(jax.jit, inline=True)  # traced once, for its shapes and in the loop
     def step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
         def draw(key: Any, pool: PyTree, step: Array, failed: PyTree) -> Episode:
             if sample is None:

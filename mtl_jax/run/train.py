@@ -14,7 +14,7 @@ import optax
 from mtl_jax.data.episodes import check_request
 from mtl_jax.data.hard import empty, sample_hard_episode
 from mtl_jax.data.host import host_batches
-from mtl_jax.run.evaluate import episode_sampler, evaluate
+from mtl_jax.run.evaluate import episode_sampler, evaluate, score_episodes
 from mtl_jax.run.folder import RunFolder
 from mtl_jax.run.optimizer import freeze, meta_optimizer
 from mtl_jax.run.pacing import Pace, Window, deferred_interrupt
@@ -127,10 +127,10 @@ def train(
     folder = None if out is None else RunFolder(out, config, resume)
 
     init_key, run_key, val_key = jax.random.split(key, 3)
-    episode = sample(init_key, pool) if batches is None else jax.tree.map(lambda a: a[0], next(batches(init_key)))
+    episode = jax.eval_shape(sample, init_key, pool)
     final = learner if isinstance(learner, Learner) else learner(steps)
     if theta is None:
-        theta = final.init(init_key, episode.support_x)
+        theta = fresh(final, init_key, episode.support_x)
     rule = freeze(optimizer or meta_optimizer(1e-3, steps), theta)
     state = TrainState(theta, rule.init(theta), jnp.int32(0), run_key, failed)
     best_theta, best_score = None, None
@@ -193,6 +193,20 @@ def train(
     theta = state.theta if best_theta is None else best_theta
     seconds = time.perf_counter() - began
     return Trained(state, theta, best_score, history, seconds, step < steps, None if folder is None else folder.path)
+
+
+def fresh(learner: Learner, key: Array, x: PyTree) -> PyTree:
+    """learner.init(key, zeros shaped as x), compiled as one program: operation by operation, a start takes seconds."""
+    return jax.jit(learner.init)(key, jnp.zeros(x.shape, x.dtype))
+
+
+def forget() -> None:
+    """Free the compiled programs of training and evaluation, once their learners are of no more use.
+
+    Each holds a thousand memory maps and more, of which Linux gives a process 65,530: some twenty runs' worth.
+    """
+    meta_steps.clear_cache()
+    score_episodes.clear_cache()
 
 
 @cache
