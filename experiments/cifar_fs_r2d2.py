@@ -6,13 +6,15 @@ Command: TFDS_DATA_DIR=... python experiments/cifar_fs_r2d2.py [--setting cpu|pa
 Setting: Bertinetto's split, 32x32x3, flips and padded crops in training, conv4-64, Adam cosine, seed 0; best of the
     validations; 1,000 test episodes of 15 queries. cpu: 20-way 1-shot episodes of 5 queries, two a step. paper: 20-way
     5-shot, 15 queries, for an accelerator; not run.
-Result: none yet; neither setting has been run to its end.
+Result: cpu: 1 shot 57.05 ± 0.72 % (norm transductive), 54.25 ± 0.69 % (support); 5 shots 73.29 ± 0.57 %,
+    72.49 ± 0.57 %; 58 minutes of training on one of two shared CPU cores, in two goes: 4,000 steps with the cosine of
+    4,000 (54.56 % at 1 shot), then on to 12,000 with that of 12,000. paper: not run.
 """
 
 from mtl_jax.run.publish import publish
 
 CPU = {
-    "learner": "r2d2", "dataset": "cifar_fs", "ways": 20, "shots": 1, "queries": 5, "tasks": 2, "steps": 6000,
+    "learner": "r2d2", "dataset": "cifar_fs", "ways": 20, "shots": 1, "queries": 5, "tasks": 2, "steps": 12000,
     "meta_lr": 2e-3, "val_every": 500,
 }  # fmt: skip
 PAPER = CPU | {"shots": 5, "queries": 15, "steps": 60000, "meta_lr": 5e-3, "val_every": 1000}

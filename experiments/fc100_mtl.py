@@ -9,7 +9,9 @@ Setting: Oreshkin's split, 32x32x3, flips and padded crops in training. For each
     baseline (a new linear head on its features), mtl without and with hard tasks, maml and protonet. 1,000 test
     episodes of 15 queries, the same for all; a gap is the mean of the differences episode by episode, over all seeds;
     norm transductive. cpu: ResNet-12 of 16-32-64-128. paper: 64-128-256-512 and more steps; not run.
-Result: none yet; not run to its end.
+Result: cpu: baseline 37.80 ± 0.33 %, mtl 37.99 ± 0.33, mtl with hard tasks 37.95 ± 0.33, maml 35.97 ± 0.33, protonet
+    35.41 ± 0.31. mtl - baseline 0.19 ± 0.07, hard tasks - mtl -0.04 ± 0.06: hard tasks do not help here. The intervals
+    are over the 3,000 episodes of three networks, not over networks.
 """
 
 import argparse

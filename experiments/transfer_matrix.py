@@ -7,7 +7,10 @@ Setting: conv4-64, 5-way, 1 and 5 shots, 15 queries, trained at 1 shot for the s
     transductive. One rule for images: a target's are resized to the source's size, and given its channels, gray by
     their luma (ITU-R 601), colour by three equal channels. On the diagonal the test classes are unseen, the domain is
     not: ordinary few-shot learning. Off it, knowledge of one domain is used in another.
-Result: OUT/result.json, OUT/transfer.png, and the table; not run to its end yet.
+    CIFAR-FS and FC100 are both made of CIFAR-100, split in different ways: the cells between these two are tested on
+    classes that training has in part seen.
+Result: OUT/result.json, OUT/transfer.png, and the table; with --minutes 1.5 they are in the README. glyphs -> omniglot
+    94.4 ± 0.4 % (protonet, 1 shot), omniglot -> glyphs 85.4 ± 0.8 %, cifar_fs -> omniglot 74.9 ± 0.9 % (finetune).
 """
 
 import argparse
@@ -61,7 +64,7 @@ def main() -> None:
         write_json(file, {"experiment": "transfer_matrix", "minutes": args.minutes, "cells": cells})
     scores = {tuple(c[k] for k in ("source", "method", "target", "shots")): (c["accuracy"], c["ci95"]) for c in cells}
     figures = {
-        (f"{source}, {method}", f"{target}, {k} shots"): tuple(100 * x for x in scores[source, method, target, k])
+        (f"{source}, {method}", f"{target}, {k} shot{'s' * (k > 1)}"): tuple(100 * x for x in scores[source, method, target, k])
         for k in SHOTS for source, method, target in wanted
     }  # fmt: skip
     title = "trained on (down), tested on (across): 5-way accuracy, %"
