@@ -64,7 +64,8 @@ def main() -> None:
         write_json(file, {"experiment": "transfer_matrix", "minutes": args.minutes, "cells": cells})
     scores = {tuple(c[k] for k in ("source", "method", "target", "shots")): (c["accuracy"], c["ci95"]) for c in cells}
     figures = {
-        (f"{source}, {method}", f"{target}, {k} shot{'s' * (k > 1)}"): tuple(100 * x for x in scores[source, method, target, k])
+        (f"{source}, {method}", f"{target}, {k} shot{'s' * (k > 1)}"):
+            tuple(100 * x for x in scores[source, method, target, k])
         for k in SHOTS for source, method, target in wanted
     }  # fmt: skip
     title = "trained on (down), tested on (across): 5-way accuracy, %"
