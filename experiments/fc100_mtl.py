@@ -32,7 +32,7 @@ PRE = {
     "learner": "finetune", "optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "meta_lr": 0.1, "batch": 64,
     "steps": 3000, "val_every": 1000, "label_smoothing": 0.1,
 }  # fmt: skip
-TASKS = {"shots": 1, "queries": 15, "tasks": 2, "steps": 600, "val_every": 100, "val_episodes": 200}
+TASKS = {"shots": 1, "queries": 15, "tasks": 2, "val_every": 100, "val_episodes": 200}
 RUNS = {
     "mtl": TASKS | {"learner": "mtl"}, "mtl hard-tasks": TASKS | {"learner": "mtl", "hard_tasks": True},
     "maml": TASKS | {"learner": "maml", "inner_steps": 3, "test_steps": 10, "inner_lr": 0.05, "queries": 5},
@@ -40,7 +40,6 @@ RUNS = {
 }  # fmt: skip
 SETTINGS = {"cpu": (16, 3000, 400), "paper": (64, 20000, 10000)}  # width, steps of pre-training, steps of each run
 EPISODES = 1000
-ABOUT = {"experiment": "fc100_mtl", "norm": "transductive", "episodes": EPISODES}
 GAPS = (("mtl hard-tasks", "mtl"), ("mtl", "baseline"), ("mtl hard-tasks", "baseline"))
 
 
@@ -50,9 +49,8 @@ def run(folder: Path, given: dict) -> np.ndarray:
     finish(complete(given), folder)
     config = read_config(folder)
     task = (build_learner(config, 5), load_theta(folder, config), load_pool(config, "test"), jax.random.key(1))
-    seen = evaluate(*task, ways=5, shots=1, queries=15, episodes=EPISODES).per_episode
-    forget()
-    return seen
+    forget()  # the last network's programs
+    return evaluate(*task, ways=5, shots=1, queries=15, episodes=EPISODES).per_episode
 
 
 def interval(values: list[np.ndarray]) -> dict[str, float]:
@@ -73,14 +71,14 @@ def main() -> None:
     seen: dict[str, list[np.ndarray]] = {}
     for name in ("baseline", *RUNS):  # the pre-training of all seeds first, then each method with all of them
         for seed in args.seeds:
-            home, shared = args.out / f"seed{seed}", SHARED | {"width": width, "seed": seed}
-            begun = {"init": str(home / "pretrain"), "steps": steps}
-            given = PRE | {"steps": pre_steps} if name == "baseline" else RUNS[name] | begun
+            home, shared = args.out / f"seed{seed}", SHARED | {"width": width, "seed": seed, "steps": steps}
+            given = PRE | {"steps": pre_steps} if name == "baseline" else RUNS[name] | {"init": str(home / "pretrain")}
             folder = home / ("pretrain" if name == "baseline" else name.replace(" ", "-"))
             seen.setdefault(name, []).append(run(folder, shared | given))
         gaps = {f"{a} - {b}": list(np.subtract(seen[a], seen[b])) for a, b in GAPS if {a, b} <= {*seen}}
         rows = {each: interval(values) for each, values in (seen | gaps).items()}
-        write_json(args.out / "result.json", ABOUT | {"setting": args.setting} | rows)
+        about = {"experiment": "fc100_mtl", "norm": "transductive", "episodes": EPISODES, "setting": args.setting}
+        write_json(args.out / "result.json", about | rows)
         for each, row in rows.items():
             print(f"{each}: {100 * row['mean']:.2f} ± {100 * row['ci95']:.2f} %, seeds {row['seeds']}", flush=True)
 
