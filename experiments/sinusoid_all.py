@@ -8,7 +8,8 @@ Setting: MLP 40-40, trained on 25 tasks of 10 + 10 points a meta-step, seed 0; A
     linear; LSTM a twentieth of the steps; rates and steps of each inner loop below, inner gradients clipped to ±10 but
     for Reptile, LSTM and r2d2 (without, a rare task diverges after 5 or 10 steps); 1,000 test tasks of 100 query
     points. No normalisation. r2d2 solves in closed form, so that its steps do not differ.
-Result: not run at this length yet.
+Result: the table in README.md; 10 shots, 10 steps: maml 0.18 ± 0.01, mamlpp 0.06 ± 0.01, reptile 0.16 ± 0.02, imaml
+    1.07 ± 0.07, lstm 1.33 ± 0.10, r2d2 0.00 ± 0.00 (mean squared error).
 """
 
 import argparse
