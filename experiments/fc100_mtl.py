@@ -29,7 +29,7 @@ from mtl_jax.run.metrics import write_json
 from mtl_jax.run.setup import load_pool, load_theta, read_config, tune_cpu
 from mtl_jax.run.train import forget
 
-SHARED = {"dataset": "fc100", "model": "resnet12", "width": 16}
+SHARED = {"dataset": "fc100", "model": "resnet12"}
 SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "meta_lr": 0.1}
 PRE = SGD | {"learner": "finetune", "batch": 64, "val_every": 1000, "label_smoothing": 0.1}
 TASKS = {"shots": 1, "queries": 15, "tasks": 2, "val_every": 100, "val_episodes": 200}
