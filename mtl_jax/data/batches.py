@@ -16,7 +16,7 @@ def batch_classes(pool: ClassPool, augment: str = "none") -> int:
     """
     if augment not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {augment!r}: choose one of {', '.join(AUGMENTATIONS)}")
-    height, width = pool.images.shape[1:3]
+    height, width = pool.x.shape[1:3]
     if augment == "rotations" and height != width:
         raise ValueError(f"rotations need square images, not {height}x{width}")
     return pool.classes * (4 if augment == "rotations" else 1)
@@ -46,8 +46,8 @@ def sample_batch(key: Array, pool: ClassPool, size: int = 64, augment: str = "no
         raise ValueError(f"a batch must hold at least 1 image, not {size}")
     batch_classes(pool, augment)
     image_key, augment_key = jax.random.split(key)
-    drawn = jax.random.randint(image_key, (size,), 0, len(pool.images))
-    x = pool.images[drawn]
+    drawn = jax.random.randint(image_key, (size,), 0, len(pool.x))
+    x = pool.x[drawn]
     y = jnp.searchsorted(pool.start, drawn, side="right").astype(jnp.int32) - 1
     if augment == "rotations":
         turns = jax.random.randint(augment_key, (size,), 0, 4)

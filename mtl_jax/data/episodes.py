@@ -24,8 +24,8 @@ def check_request(pool: ClassPool, ways: int, shots: int, queries: int, augment:
             f"{shots} shots + {queries} queries a class, but the smallest class has {pool.smallest} images: "
             f"ask for at most {pool.smallest} together"
         )
-    if augment == "rotations" and pool.images.shape[1] != pool.images.shape[2]:
-        raise ValueError(f"rotations need square images, not {pool.images.shape[1]}x{pool.images.shape[2]}")
+    if augment == "rotations" and pool.x.shape[1] != pool.x.shape[2]:
+        raise ValueError(f"rotations need square images, not {pool.x.shape[1]}x{pool.x.shape[2]}")
 
 
 def sample_episode(
@@ -74,7 +74,7 @@ def draw_classes(key: Array, classes: int, ways: int, augment: str) -> Array:
 
 
 def draw_images(key: Array, pool: ClassPool, drawn: Array, each: int) -> Array:
-    """Of each class drawn, which images: [ways, each] int32, places in pool.images (whose values are not looked at)."""
+    """Of each class drawn, which images: [ways, each] int32, places in pool.x (whose values are not looked at)."""
     base = drawn % pool.classes
     pick = jax.vmap(lambda k, n: _draw(k, n, pool.largest, each))
     which = pick(jax.random.split(jax.random.split(key, 3)[1], len(drawn)), pool.count[base])
@@ -83,7 +83,7 @@ def draw_images(key: Array, pool: ClassPool, drawn: Array, each: int) -> Array:
 
 def episode_from(key: Array, pool: ClassPool, drawn: Array, shots: int, queries: int, augment: str) -> Episode:
     """`sample_episode` of given classes [ways] int32."""
-    x = pool.images[draw_images(key, pool, drawn, shots + queries)]
+    x = pool.x[draw_images(key, pool, drawn, shots + queries)]
     return episode_of(key, drawn, x, pool.classes, shots, augment)
 
 

@@ -61,9 +61,9 @@ class _Draw:
     """Step -> (keys as data, classes [tasks, ways], images [tasks, ways, shots + queries, ...] uint8), on the host."""
 
     def __init__(self, key: Array, pool: ClassPool, size: tuple[int, int, int, str], tasks: int):
-        self._images, self._cpu = np.asarray(pool.images), jax.local_devices(backend="cpu")[0]
+        self._images, self._cpu = np.asarray(pool.x), jax.local_devices(backend="cpu")[0]
         self._key = np.asarray(jax.random.key_data(key))
-        self._index = jax.tree.map(np.asarray, replace(pool, images=np.zeros(0, np.uint8)))
+        self._index = jax.tree.map(np.asarray, replace(pool, x=np.zeros(0, np.uint8)))
         self._which = jax.jit(partial(_which, size=size, tasks=tasks))
 
     def __call__(self, step: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

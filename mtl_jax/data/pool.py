@@ -13,7 +13,7 @@ from mtl_jax.types import Array
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["images", "start", "count"],
+    data_fields=["x", "start", "count"],
     meta_fields=["smallest", "largest", "names"],
 )
 @dataclass(frozen=True)
@@ -21,15 +21,15 @@ class ClassPool:
     """Images sorted by class; classes may differ in size.
 
     Attributes:
-        images: [n, height, width, channels] uint8, sorted by class; a numpy array if they stay on the host.
-        start: [classes] int32, where each class begins in `images`.
+        x: [n, height, width, channels] uint8, sorted by class; a numpy array if they stay on the host.
+        start: [classes] int32, where each class begins in `x`.
         count: [classes] int32, how many images each class has.
         smallest: images of the smallest class (static, so that requests are checked while tracing).
         largest: images of the largest class (static).
         names: the classes' names, or () where they have none.
     """
 
-    images: Array | np.ndarray
+    x: Array | np.ndarray
     start: Array
     count: Array
     smallest: int
@@ -42,9 +42,14 @@ class ClassPool:
         return self.start.shape[0]
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.x.shape[1:]
+
+    @property
     def on_host(self) -> bool:
         """Whether the images are the host's, not the device's."""
-        return isinstance(self.images, np.ndarray)
+        return isinstance(self.x, np.ndarray)
 
     @classmethod
     def from_arrays(
@@ -87,7 +92,7 @@ class ClassPool:
             images = images[np.argsort(inverse, kind="stable")]
         images = images.astype(np.uint8, copy=False)
         return cls(
-            images=images if host else jnp.array(images),  # a copy: asarray may share the caller's memory
+            x=images if host else jnp.array(images),  # a copy: asarray may share the caller's memory
             start=jnp.asarray(np.concatenate([[0], np.cumsum(count)[:-1]]), jnp.int32),
             count=jnp.asarray(count, jnp.int32),
             smallest=int(count.min()),

@@ -124,7 +124,7 @@ def _settings(config: Mapping[str, Any]) -> tuple[Config, Any, dict[str, Any]]:
     facts = datasets.info(config["dataset"])
     size, channels = config.get("image_size"), config.get("image_shape", [None] * 3)[2]
     pool = datasets.load(config["dataset"], "train", size, channels=channels)
-    config = {"augment": facts.augment, **config, "image_shape": list(pool.images.shape[1:])}
+    config = {"augment": facts.augment, **config, "image_shape": list(pool.input_shape)}
     batches = None
     if find(config["learner"]).batches:
         batches = partial(sample_batch, size=config["batch"], augment=config["augment"])

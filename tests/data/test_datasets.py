@@ -29,10 +29,10 @@ def test_published_splits_are_whole_and_share_no_class(real_data, name, classes,
     for split, pool, count in zip(SPLITS, pools, classes, strict=True):
         assert pool.classes == len(set(pool.names)) == count == facts.classes[split]
         assert pool.smallest == pool.largest == images
-        assert pool.images.shape == (count * images, *shape)
+        assert pool.x.shape == (count * images, *shape)
     assert len(set().union(*(pool.names for pool in pools))) == sum(classes)
     # Nor do they share a picture, whatever its class is called. (CIFAR-100 itself holds a few twins.)
-    prints = [{bytes(x.tobytes()) for x in np.asarray(pool.images)[::7]} for pool in pools]
+    prints = [{bytes(x.tobytes()) for x in np.asarray(pool.x)[::7]} for pool in pools]
     assert len(prints[0] & prints[2]) + len(prints[1] & prints[2]) <= 2
 
 
@@ -41,37 +41,37 @@ def test_second_load_is_quick_and_equal(real_data):
         real_data(name, "train")
         begin = time.perf_counter()
         again = datasets.load(name, "train")
-        again.images.block_until_ready()
+        again.x.block_until_ready()
         assert time.perf_counter() - begin < 2.0  # well under 1 s on an idle machine
-        np.testing.assert_array_equal(again.images, real_data(name, "train").images)
+        np.testing.assert_array_equal(again.x, real_data(name, "train").x)
 
 
 def test_omniglot_is_smooth_bright_ink(real_data):
-    x = np.asarray(real_data("omniglot", "val").images)
+    x = np.asarray(real_data("omniglot", "val").x)
     assert len(np.unique(x)) > 200, "8 bits: resized with an anti-aliasing filter"
     assert 0.04 < x.mean() / 255 < 0.15, "ink is 1 on 0"
     assert x.max((1, 2, 3)).min() > 128, "no drawing is blank"
     wide = datasets.load("omniglot", "val", image_size=105)
-    assert set(np.unique(wide.images)) == {0, 255}, "the files' own pixels"
+    assert set(np.unique(wide.x)) == {0, 255}, "the files' own pixels"
 
 
 def test_cifar_pixels_are_the_files_own_at_their_size(real_data):
-    x = np.asarray(real_data("cifar_fs", "val").images)
+    x = np.asarray(real_data("cifar_fs", "val").x)
     assert x.min() == 0
     assert x.max() == 255
     assert 100 < x.mean() < 150
-    assert datasets.load("cifar_fs", "val", image_size=8).images.shape == (9600, 8, 8, 3)
+    assert datasets.load("cifar_fs", "val", image_size=8).x.shape == (9600, 8, 8, 3)
 
 
 def test_digits_are_a_target_domain():
     pool = datasets.load("digits", "test")
-    assert pool.images.shape == (1797, 28, 28, 1)
+    assert pool.x.shape == (1797, 28, 28, 1)
     assert pool.names == tuple("0123456789")
     assert (pool.smallest, pool.largest) == (174, 183)
-    zero = np.asarray(pool.images[:174, ..., 0], np.float64).mean(0)
+    zero = np.asarray(pool.x[:174, ..., 0], np.float64).mean(0)
     assert zero[14, 14] < 60 < zero[14, 7:21].max(), "ink is bright: a zero is hollow"
     assert zero[:, :2].mean() < 10
-    assert datasets.load("digits", "test", image_size=8).images.shape == (1797, 8, 8, 1)
+    assert datasets.load("digits", "test", image_size=8).x.shape == (1797, 8, 8, 1)
     with pytest.raises(ValueError, match="digits has no train split: choose one of test"):
         datasets.load("digits", "train")
 
@@ -102,7 +102,7 @@ def test_glyphs_go_where_tfds_keeps_its_data_if_it_can_be_written(tmp_path, monk
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setattr("mtl_jax.data.datasets.prepare", lambda name, root: _few_glyphs(root, monkeypatch))
     pool = datasets.load("glyphs", "train", cache_dir=tmp_path / "cache")
-    assert pool.images.shape == (40, 28, 28, 1)
+    assert pool.x.shape == (40, 28, 28, 1)
     assert (tmp_path / "tfds" / "glyphs" / "1.0.0" / "dataset_info.json").is_file()
     assert PREPARE("glyphs") == tmp_path / "tfds" / "glyphs" / "1.0.0"
 

@@ -73,10 +73,10 @@ def test_pen_paints_a_disc_of_its_radius():
 def test_pool_holds_what_is_drawn(glyphs):
     pool = glyphs("val")
     assert (pool.classes, pool.smallest, pool.largest) == (100, 20, 20)
-    assert pool.images.shape == (2000, 28, 28, 1)
+    assert pool.x.shape == (2000, 28, 28, 1)
     letters = builder.letters("val")
     for i in (0, 41, 99):
-        np.testing.assert_array_equal(pool.images[20 * i + 3, ..., 0], builder.draw_letter(letters[i], 3))
+        np.testing.assert_array_equal(pool.x[20 * i + 3, ..., 0], builder.draw_letter(letters[i], 3))
         assert pool.names[i] == builder.unicodedata.name(letters[i]).lower()
 
 
@@ -88,7 +88,7 @@ def test_splits_share_no_class(glyphs):
 
 
 def test_drawings_fill_their_frames_as_handwriting_does(glyphs):
-    x = np.asarray(glyphs("test").images)[..., 0]
+    x = np.asarray(glyphs("test").x)[..., 0]
     assert x.max((1, 2)).min() > 200, "no drawing is blank or faint"
     assert 0.05 < (x > 127).mean() < 0.15  # of Omniglot: 0.08
     edge = np.concatenate([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], 1)

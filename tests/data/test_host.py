@@ -33,7 +33,7 @@ def test_a_mapped_file_stays_a_file(tmp_path, key):
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     pool = ClassPool.from_arrays(mapped, np.repeat(np.arange(6), 4), host=True)
-    assert np.shares_memory(pool.images, mapped)
+    assert np.shares_memory(pool.x, mapped)
     assert pool.on_host
     batch = next(host_batches(key, pool, 3, 1, 2, tasks=2))
     assert batch.query_x.shape == (2, 6, 3, 3, 1)

@@ -65,16 +65,16 @@ def test_colours_become_their_luma_and_gray_three_equal_channels():
     np.testing.assert_array_equal(recolour(gray, 3), np.concatenate([gray] * 3, -1))
     assert recolour(x, 3) is x
     assert recolour(x, None) is x
-    assert datasets.load("digits", "test", channels=3).images.shape == (1797, 28, 28, 3)
+    assert datasets.load("digits", "test", channels=3).x.shape == (1797, 28, 28, 3)
 
 
 def test_folder_of_ragged_classes(folder, tmp_path):
     pool = datasets.load(f"folder:{folder}", cache_dir=tmp_path)
-    assert pool.images.shape == (5, 84, 84, 3)
+    assert pool.x.shape == (5, 84, 84, 3)
     assert pool.names == ("cat", "dog")
     assert pool.count.tolist() == [3, 2]
     small = datasets.load(f"folder:{folder}", "test", image_size=16, channels=1, cache_dir=tmp_path)
-    assert small.images.shape == (5, 16, 16, 1)
+    assert small.x.shape == (5, 16, 16, 1)
     facts = datasets.info(f"folder:{folder}")
     assert facts.image_shape == (84, 84, 3)
     assert facts.classes == {"train": 2, "val": 2, "test": 2}
@@ -83,7 +83,7 @@ def test_folder_of_ragged_classes(folder, tmp_path):
 def test_gray_folder_has_one_channel(tmp_path):
     save(tmp_path / "f" / "a" / "0.png", mode="L")
     save(tmp_path / "f" / "b" / "0.png", mode="1")
-    assert datasets.load(f"folder:{tmp_path / 'f'}", image_size=12, cache_dir=tmp_path).images.shape == (2, 12, 12, 1)
+    assert datasets.load(f"folder:{tmp_path / 'f'}", image_size=12, cache_dir=tmp_path).x.shape == (2, 12, 12, 1)
 
 
 def test_folder_split_up_by_name(tmp_path):
@@ -134,8 +134,8 @@ def test_changed_files_are_read_again(folder, tmp_path):
     save(path, value=9)
     os.utime(path, ns=(1, 1))
     after = datasets.load(f"folder:{folder}", image_size=8, cache_dir=tmp_path)
-    assert not np.array_equal(before.images[0], after.images[0])
-    np.testing.assert_array_equal(before.images[1:], after.images[1:])
+    assert not np.array_equal(before.x[0], after.x[0])
+    np.testing.assert_array_equal(before.x[1:], after.x[1:])
 
 
 def test_read_folder_gives_images_and_their_files(folder):

@@ -10,8 +10,8 @@ from mtl_jax.data.pool import ClassPool
 def test_images_are_sorted_by_class_and_keep_their_order_within():
     x = np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
     pool = ClassPool.from_arrays(x, np.asarray([7, -1, 7, 3, -1, 7]), names=("a", "b", "c"))
-    assert pool.images.shape == (6, 2, 2, 1)
-    assert pool.images[:, 0, 0, 0].tolist() == [1, 4, 3, 0, 2, 5]
+    assert pool.x.shape == (6, 2, 2, 1)
+    assert pool.x[:, 0, 0, 0].tolist() == [1, 4, 3, 0, 2, 5]
     assert pool.start.tolist() == [0, 2, 3]
     assert pool.count.tolist() == [2, 1, 3]
     assert (pool.classes, pool.smallest, pool.largest, pool.names) == (3, 1, 3, ("a", "b", "c"))
@@ -22,12 +22,12 @@ def test_sorted_images_stay_as_they_are_and_are_a_copy():
     kept = x.copy()
     pool = ClassPool.from_arrays(x, np.asarray([0, 0, 1, 1]))
     x[:] = 0
-    np.testing.assert_array_equal(pool.images, kept)
+    np.testing.assert_array_equal(pool.x, kept)
 
 
 def test_floats_become_bytes():
     pool = ClassPool.from_arrays(np.asarray([0.0, 0.5, 1.0]).reshape(3, 1, 1), np.asarray([0, 0, 0]))
-    assert pool.images.ravel().tolist() == [0, 128, 255]
+    assert pool.x.ravel().tolist() == [0, 128, 255]
 
 
 def test_pool_is_a_pytree_with_static_sizes():
