@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from mtl_jax.data.pool import ClassPool
     from mtl_jax.run.evaluate import evaluate
     from mtl_jax.run.train import train
-    from mtl_jax.types import Episode, Learner, Model, TrainState
+    from mtl_jax.types import Episode, Learner, Model, TaskSource, TrainState
 
 __all__ = [
     "ClassPool",
     "Episode",
     "Learner",
     "Model",
+    "TaskSource",
     "TrainState",
     "datasets",
     "evaluate",
@@ -32,6 +33,7 @@ _HOMES = {
     "Episode": "mtl_jax.types",
     "Learner": "mtl_jax.types",
     "Model": "mtl_jax.types",
+    "TaskSource": "mtl_jax.types",
     "TrainState": "mtl_jax.types",
     "datasets": "mtl_jax.data",
     "evaluate": "mtl_jax.run.evaluate",

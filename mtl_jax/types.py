@@ -1,10 +1,10 @@
-"""The four nouns of the house: Episode, Model, Learner and TrainState.
+"""The five nouns: Episode, Model, Learner, TrainState and TaskSource.
 
 Everything else is a function between them. Each is a NamedTuple, hence a JAX pytree
-(Episode, TrainState) or a hashable static argument (Model, Learner).
+(Episode, TrainState) or a hashable static argument (Model, Learner, TaskSource).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -49,7 +49,12 @@ class ModelApply(Protocol):
 
 
 class Model(NamedTuple):
-    """Any network, as pure functions."""
+    """Any network, as pure functions.
+
+    `params` is a tree of arrays. A network for methods that adapt or replace its last layer is a dict with that layer
+    under the key "head", {"kernel": [features, outputs], "bias": [outputs]}; `apply` of the params without "head" gives
+    features [n, features]. A network without head gives features alone.
+    """
 
     init: ModelInit
     apply: ModelApply
@@ -58,8 +63,9 @@ class Model(NamedTuple):
 class LearnerInit(Protocol):
     """(key, x) -> theta: all that is meta-learned, and the frozen weights, for inputs shaped as x [n, ...].
 
-    `theta` is a dict. Weights under a top-level key "frozen" take no step: the trainer masks them out of its
-    optimiser, weight decay included.
+    `theta` is a network's parameters, or a dict that holds them under one of these keys beside what else is learned:
+    "net", the whole network; "frozen", a body that takes no step (the trainer masks it out of its optimiser, weight
+    decay included); "body", a body that learns. Its last layer may lie apart under "head".
     """
 
     def __call__(self, key: Array, x: Array, /) -> PyTree: ...
@@ -103,14 +109,43 @@ class TrainState(NamedTuple):
         opt_state: the outer optimiser's state.
         step: [] int32, meta-steps done.
         key: the run's key; step k draws from fold_in(key, k), so that a resumed run draws the same.
-        failed: the classes that hard tasks are drawn from, where there are hard tasks.
+        tasks: the state of the run's TaskSource.
     """
 
     theta: PyTree
     opt_state: PyTree
     step: Array
     key: Array
-    failed: PyTree = None
+    tasks: PyTree = ()
 
 
-Sampler = Callable[[Array, PyTree], Episode]  # (key, pool) -> Episode, pure: what the trainer draws tasks with
+TaskDraw = Callable[[Array, PyTree, PyTree], Episode]  # (key, state, pool) -> one task, pure
+TaskFeed = Callable[[Array, Any, int, int, int], Iterator[PyTree]]  # (key, pool, tasks, start, stop) -> one tree per step
+
+
+class TaskSource(NamedTuple):
+    """Where the tasks of a run come from, as pure functions; `mtl_jax.data.sources` has one factory per kind.
+
+    Attributes:
+        init: key -> state, what the source remembers from step to step: any tree of arrays, () for nothing. It is part
+            of the checkpoint.
+        draw: (key, state, pool) -> Episode, one task of static shape. A tuple of such functions is one per size of
+            episode: every step takes one of them at random, for all of its tasks.
+        update: (state, tasks, outcome) -> state, after every step; None if nothing changes. `tasks` is the meta-batch,
+            an Episode with a leading [tasks] axis whose inputs are left out (None); `outcome` is a dict of what the
+            learner made of it before the step: "outputs" [tasks, n, ways] for the queries, and "accuracy" (or "mse")
+            [tasks].
+        feed: for tasks that are drawn outside the compiled step, (key, pool, tasks, start, stop) -> iterator that gives
+            for each step from `start` to `stop` a tree with a leading [tasks] axis; `draw` is then given a task's share
+            of it in place of the pool. None for tasks that are drawn from the pool inside the step.
+    """
+
+    init: Callable[[Array], PyTree]
+    draw: TaskDraw | tuple[TaskDraw, ...]
+    update: Callable[[PyTree, Episode, dict[str, Array]], PyTree] | None = None
+    feed: TaskFeed | None = None
+
+    @property
+    def draws(self) -> tuple[TaskDraw, ...]:
+        """`draw` as a tuple, one function per size of episode."""
+        return self.draw if isinstance(self.draw, tuple) else (self.draw,)

@@ -12,29 +12,41 @@ from mtl_jax.types import Array, Episode
 
 
 class FailedClasses(NamedTuple):
-    """The latest classes to have been a task's worst; the oldest make room.
+    """The classes that the tasks of random steps failed on, since the last hard step.
 
     Attributes:
-        classes: [size] int32, -1 where none has been recorded yet; a class may stand there more than once.
-        recorded: [] int32, how many were ever recorded.
+        classes: [size] int32, -1 where none is recorded yet; a class may stand there more than once.
+        recorded: [] int32, how many are.
+        steps: [] int32, random steps since the last hard one.
     """
 
     classes: Array
     recorded: Array
+    steps: Array
 
 
 def empty(size: int) -> FailedClasses:
     """Room for `size` classes."""
-    return FailedClasses(jnp.full(size, -1, jnp.int32), jnp.int32(0))
+    return FailedClasses(jnp.full(size, -1, jnp.int32), jnp.int32(0), jnp.int32(0))
 
 
-def record(failed: FailedClasses, classes: Array) -> FailedClasses:
-    """The same with classes [n] int32 added, n at most its size."""
-    n, size = len(classes), len(failed.classes)
-    if n > size:
-        raise ValueError(f"{n} classes at once into room for {size}: make room for at least {n}")
-    where = (failed.recorded + jnp.arange(n, dtype=jnp.int32)) % size
-    return FailedClasses(failed.classes.at[where].set(classes), failed.recorded + n)
+def turn(failed: FailedClasses, worst: Array, every: int) -> FailedClasses:
+    """What is kept after a step: after a random one its classes too; after a hard one, nothing.
+
+    Args:
+        failed: what was kept before; a step is hard when `every` random ones have gone before it.
+        worst: [tasks] int32, the class that each task of the step failed on; its number times `every` is failed's size.
+        every: random steps before a hard one.
+
+    Returns:
+        FailedClasses.
+    """
+    where = failed.recorded + jnp.arange(len(worst), dtype=jnp.int32)
+    more = FailedClasses(
+        failed.classes.at[where].set(worst, mode="drop"), failed.recorded + len(worst), failed.steps + 1
+    )
+    was_hard = failed.steps == every
+    return jax.tree.map(lambda a, b: jnp.where(was_hard, a, b), empty(len(failed.classes)), more)
 
 
 def worst_class(classes: Array, logits: Array, query_y: Array) -> Array:

@@ -74,23 +74,62 @@ def restore(folder: Path, like: TrainState, best: bool = False) -> TrainState:
     try:
         stored = _shapes(manager.item_metadata(step))
         wanted = {k: tuple(v.shape) for k, v in _leaves(target).items()}
-        if stored is not None and stored != wanted:
-            odd = sorted(k for k in stored.keys() | wanted.keys() if stored.get(k) != wanted.get(k))
-            raise CheckpointError(
-                f"{folder} at step {step} is of another model: {odd[0]} is {stored.get(odd[0], 'absent')} there and "
-                f"{wanted.get(odd[0], 'absent')} here ({len(odd)} differ); give the settings it was trained with"
-            )
+        if stored is not None:
+            _same_shapes(folder, step, stored, wanted)
         got = manager.restore(step, args=ocp.args.StandardRestore(target))
     except CheckpointError:
         raise
     except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-        raise CheckpointError(
-            f"{folder} at step {step} cannot be read ({type(error).__name__}): it is truncated or damaged; train again"
-        ) from error
+        raise _damaged(folder, step, error) from error
     finally:
         manager.close()
-    state = TrainState(**got)
+    state = TrainState(**{"tasks": like.tasks, **got})
     return state._replace(key=_like_key(state.key, like.key))
+
+
+def load_theta(folder: Path, like: PyTree, best: bool | None = None) -> PyTree:
+    """Read a run's meta-learned parameters alone, whatever optimiser and tasks it was trained with.
+
+    Args:
+        folder: the run's checkpoints folder.
+        like: theta of the same learner and model, or its shapes.
+        best: the best step by validation (True), the last (False), or the best where there is one (None).
+
+    Returns:
+        theta, with numpy leaves.
+
+    Raises:
+        CheckpointError: as `restore`.
+    """
+    best = best_score(folder) is not None if best is None else best
+    manager, step = _find(folder, best)
+    try:
+        import orbax.checkpoint as ocp
+
+        # Leaf by leaf, as numpy: nothing is asked of the optimiser's part, which is not ours to know.
+        got = _leaves(manager.restore(step, args=ocp.args.StandardRestore())["theta"])
+    except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+        raise _damaged(folder, step, error) from error
+    finally:
+        manager.close()
+    wanted = _leaves(like)
+    _same_shapes(folder, step, {k: np.shape(v) for k, v in got.items()}, {k: np.shape(v) for k, v in wanted.items()})
+    return jax.tree.unflatten(jax.tree.structure(like), [np.asarray(got[name]) for name in wanted])
+
+
+def _same_shapes(folder: Path, step: int, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if stored != wanted:
+        odd = sorted(k for k in stored.keys() | wanted.keys() if stored.get(k) != wanted.get(k))
+        raise CheckpointError(
+            f"{folder} at step {step} is of another model: {odd[0]} is {stored.get(odd[0], 'absent')} there and "
+            f"{wanted.get(odd[0], 'absent')} here ({len(odd)} differ); give the settings it was trained with"
+        )
+
+
+def _damaged(folder: Path, step: int, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{folder} at step {step} cannot be read ({type(error).__name__}): it is truncated or damaged; train again"
+    )
 
 
 def _find(folder: Path, best: bool) -> tuple[Any, int]:
@@ -110,7 +149,8 @@ def _find(folder: Path, best: bool) -> tuple[Any, int]:
 
 
 def _packed(state: TrainState) -> dict[str, Any]:
-    return {k: v for k, v in state._asdict().items() if v is not None} | {"key": _key_data(state.key)}
+    """The state as orbax takes it: a key's data for the key, and no part without arrays."""
+    return {k: v for k, v in state._asdict().items() if jax.tree.leaves(v)} | {"key": _key_data(state.key)}
 
 
 def _abstract(tree: PyTree) -> PyTree:
@@ -135,4 +175,6 @@ def _key_data(key: Any) -> Any:
 
 
 def _like_key(data: Any, like: Any) -> Any:
-    return jax.random.wrap_key_data(data) if jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key) else data
+    if not jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return data
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like))

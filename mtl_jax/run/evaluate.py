@@ -1,32 +1,47 @@
 """evaluate: adapt to many test episodes and say how well that went, with an interval."""
 
-from functools import cache, partial
+import logging
+import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.data.episodes import check_request, sample_episode
+from mtl_jax.data import sources
+from mtl_jax.data.episodes import check_request
 from mtl_jax.learners.objective import objective
 from mtl_jax.run.metrics import ci95
-from mtl_jax.run.parallel import auto_chunk, in_chunks, over_devices
-from mtl_jax.types import Array, Learner, PyTree, Sampler
+from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices
+from mtl_jax.types import Array, Episode, Learner, PyTree, TaskSource
+
+BINS = 15  # of confidence, for the calibration error
+
+log = logging.getLogger(__name__)
 
 
 class Evaluation(NamedTuple):
     """Scores of test episodes: query accuracies as fractions, or mean squared errors for regression.
 
     Attributes:
-        per_episode: [episodes] float32.
+        per_episode: [episodes] float32; NaN where an episode's outputs are not finite.
         metric: "accuracy" or "mse".
+        not_finite: how many episodes have outputs that are not finite; their mean is NaN, not chance.
+        per_class: [classes of the pool] accuracy of each class's queries over all episodes, NaN where it was never
+            drawn; None for tasks without classes.
+        ece: expected calibration error of the queries' probabilities, in 15 bins of equal width; None for regression.
     """
 
     per_episode: np.ndarray
     metric: str
+    not_finite: int = 0
+    per_class: np.ndarray | None = None
+    ece: float | None = None
 
     @property
     def mean(self) -> float:
-        """Mean over episodes."""
+        """Mean over episodes; NaN if one of them is not finite."""
         return float(np.mean(self.per_episode, dtype=np.float64))
 
     @property
@@ -47,11 +62,12 @@ def evaluate(
     theta: PyTree,
     pool: Any,
     key: Array,
+    *,
     ways: int = 5,
     shots: int = 1,
     queries: int = 15,
     episodes: int = 600,
-    sample: Sampler | None = None,
+    source: TaskSource | None = None,
     task_chunk: int | None = None,
 ) -> Evaluation:
     """Adapt to each of `episodes` tasks by its support set and score it on its query set.
@@ -59,50 +75,107 @@ def evaluate(
     Args:
         learner: the method.
         theta: its meta-learned parameters.
-        pool: a ClassPool, or whatever `sample` draws from.
+        pool: a ClassPool, or whatever `source` draws from.
         key: a JAX random key; the same key gives the same episodes, whatever the learner.
         ways, shots, queries: the size of each task.
         episodes: how many tasks.
-        sample: (key, pool) -> Episode in place of `sample_episode`, for tasks of another kind.
+        source: where tasks come from in place of `ways`, `shots` and `queries`, for tasks of another kind.
         task_chunk: tasks at a time; chosen by backend and size unless given. It bounds the memory.
 
     Returns:
-        Evaluation with .accuracy, .ci95 and .per_episode [episodes].
+        Evaluation with .accuracy, .ci95, .per_episode [episodes], .per_class and .ece. Episodes whose outputs are not
+        finite are counted and make the mean NaN, which a warning says.
 
     Raises:
         ValueError: fewer than one episode, or tasks that the pool cannot give.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, not {episodes}")
-    if sample is None:
+    if source is None:
         check_request(pool, ways, shots, queries)
-        sample = episode_sampler(ways, shots, queries)
-    scores = score_episodes(learner, sample, episodes, task_chunk, theta, pool, key)
-    ((metric, values),) = scores.items()
-    return Evaluation(np.asarray(values), metric)
-
-
-@cache
-def episode_sampler(ways: int, shots: int, queries: int, augment: str = "none") -> Sampler:
-    """`sample_episode` with its sizes filled in: one function object a setting, so that jit compiles it once."""
-    return partial(sample_episode, ways=ways, shots=shots, queries=queries, augment=augment)
+        source = sources.of_pool(pool, ways, shots, queries)
+    if len(source.draws) != 1:
+        raise ValueError(f"a source of {len(source.draws)} sizes cannot be averaged over: evaluate one size at a time")
+    if source.feed is None:
+        seen = score_episodes(learner, source, episodes, task_chunk, theta, pool, key)
+    else:
+        seen = _score_feed(learner, source, episodes, task_chunk, theta, pool, key)
+    return _summary(jax.device_get(seen), getattr(pool, "classes", 0))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def score_episodes(
-    learner: Learner, sample: Sampler, episodes: int, chunk: int | None, theta: PyTree, pool: Any, key: Array
+    learner: Learner, source: TaskSource, episodes: int, chunk: int | None, theta: PyTree, pool: Any, key: Array
 ) -> dict[str, Array]:
-    """{metric: [episodes]}, compiled; see `evaluate`."""
-
-    def score(key: Array, theta: PyTree, pool: Any) -> dict[str, Array]:
-        episode = sample(key, pool)
-        phi = learner.adapt(theta, episode.support_x, episode.support_y)
-        return objective(learner.predict(theta, phi, episode.query_x), episode.query_y)[1]
-
-    keys = jax.random.split(key, episodes)
-    chunk = chunk or auto_chunk(jax.eval_shape(sample, key, pool), episodes)
+    """{figure: [episodes, ...]} as `_score` gives them, compiled; see `evaluate`."""
+    draw, keys = source.draws[0], jax.random.split(key, episodes)
+    memory = source.init(key)
+    chunk = chunk or auto_chunk(jax.eval_shape(draw, key, memory, pool), episodes)
 
     def scores(keys: Array, *shared: Any) -> dict[str, Array]:
-        return in_chunks(lambda key: score(key, *shared), keys, chunk)
+        theta, pool, memory = shared
+        return map_in_chunks(lambda key: _score(learner, theta, draw(key, memory, pool)), keys, chunk)
 
-    return over_devices(scores, keys, theta, pool)
+    return map_over_devices(scores, keys, theta, pool, memory)
+
+
+def _score_feed(
+    learner: Learner, source: TaskSource, episodes: int, chunk: int | None, theta: PyTree, pool: Any, key: Array
+) -> dict[str, Array]:
+    """`score_episodes` for tasks that are drawn outside the program, a few at a time."""
+    assert source.feed is not None
+    size = chunk or 16
+    memory, parts = source.init(key), []
+    for share in source.feed(key, pool, size, 0, -(-episodes // size)):
+        parts.append(_score_batch(learner, source, theta, share, key, memory))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:episodes], *parts)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _score_batch(
+    learner: Learner, source: TaskSource, theta: PyTree, share: PyTree, key: Array, memory: PyTree
+) -> dict[str, Array]:
+    return jax.lax.map(lambda part: _score(learner, theta, source.draws[0](key, memory, part)), share)
+
+
+def _score(learner: Learner, theta: PyTree, episode: Episode) -> dict[str, Array]:
+    """One episode's metric, whether its outputs are finite, and what `_summary` needs of its queries."""
+    phi = learner.adapt(theta, episode.support_x, episode.support_y)
+    outputs = learner.predict(theta, phi, episode.query_x)
+    seen = dict(objective(outputs, episode.query_y)[1])
+    if "accuracy" not in seen:
+        return seen | {"finite": jnp.isfinite(outputs).all()}
+    # A class that the support set lacks may have a logit of minus infinity; the greatest must be finite.
+    top = outputs.max(-1)
+    right = (outputs.argmax(-1).astype(episode.query_y.dtype) == episode.query_y).astype(jnp.float32)
+    sure = jax.nn.softmax(outputs.astype(jnp.float32), axis=-1).max(-1)
+    place = jnp.clip((sure * BINS).astype(jnp.int32), 0, BINS - 1)
+    bins = jnp.zeros((3, BINS), jnp.float32).at[:, place].add(jnp.stack((jnp.ones_like(sure), sure, right)))
+    seen |= {"finite": jnp.isfinite(top).all() & ~jnp.isnan(outputs).any(), "bins": bins}
+    if episode.classes is not None:
+        member = jax.nn.one_hot(episode.query_y, len(episode.classes), axis=0, dtype=jnp.float32)
+        seen |= {"classes": episode.classes, "asked": member.sum(1), "right": member @ right}
+    return seen
+
+
+def _summary(seen: dict[str, np.ndarray], classes: int) -> Evaluation:
+    metric = "accuracy" if "accuracy" in seen else "mse"
+    finite = np.asarray(seen["finite"], bool)
+    values = np.where(finite, np.asarray(seen[metric]), np.float32(math.nan))
+    bad = int((~finite).sum())
+    if bad:
+        log.warning(
+            "%d of %d episodes have outputs that are not finite, so that their mean is NaN: "
+            "try a lower inner rate, fewer inner steps, or another checkpoint",
+            bad, len(finite),
+        )  # fmt: skip
+    per_class = ece = None
+    if "bins" in seen and not bad:
+        count, sure, right = np.asarray(seen["bins"], np.float64).sum(0)
+        ece = float(np.abs(sure - right).sum() / count.sum())
+    if "classes" in seen and classes and not bad:
+        sums = np.zeros((2, classes))
+        for row, name in enumerate(("right", "asked")):
+            np.add.at(sums[row], np.asarray(seen["classes"]).ravel() % classes, np.asarray(seen[name]).ravel())
+        per_class = np.divide(sums[0], sums[1], out=np.full(classes, math.nan), where=sums[1] > 0)
+    return Evaluation(values, metric, bad, per_class, ece)

@@ -46,11 +46,11 @@ def meta_gradient(
     def of_part(part: PyTree, theta: PyTree, *shared: PyTree) -> Any:
         return _summed(loss, theta, part, chunk, *shared)
 
-    sums = over_devices(of_part, tasks, theta, *shared, add=True)
+    sums = map_over_devices(of_part, tasks, theta, *shared, add=True)
     return jax.tree.map(lambda s: s / total, sums)
 
 
-def over_devices(f: Callable[..., PyTree], tasks: PyTree, *shared: PyTree, add: bool = False) -> PyTree:
+def map_over_devices(f: Callable[..., PyTree], tasks: PyTree, *shared: PyTree, add: bool = False) -> PyTree:
     """f(tasks, *shared), each device doing its share of the tasks; what it gives is joined along them, or added.
 
     Within another such call all is done where it is: the devices have their shares already.
@@ -64,7 +64,7 @@ def over_devices(f: Callable[..., PyTree], tasks: PyTree, *shared: PyTree, add: 
     return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(tasks, *shared)
 
 
-def in_chunks(f: Callable[..., PyTree], tasks: PyTree, chunk: int) -> PyTree:
+def map_in_chunks(f: Callable[..., PyTree], tasks: PyTree, chunk: int) -> PyTree:
     """f of each task, `chunk` of them at a time, which need not divide their number; joined along the leading axis.
 
     One at a time is no vmap: that would leave an axis of one in every operation, and an axis of one costs a CPU much.
@@ -86,7 +86,7 @@ def task_mesh(tasks: int) -> Mesh | None:
     return None if share == 1 else Mesh(np.array(devices[:share]), ("tasks",))
 
 
-def place(tree: PyTree, tasks: int) -> PyTree:
+def replicate(tree: PyTree, tasks: int) -> PyTree:
     """The same values on every device that shares this many tasks, so that a step finds them where it leaves them."""
     mesh = task_mesh(tasks)
     return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
@@ -98,7 +98,7 @@ def _summed(loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int, *shared: P
     whole = total // chunk * chunk
 
     def summed(theta: PyTree, part: PyTree, *shared: PyTree) -> tuple[Array, dict[str, Array]]:
-        if chunk == 1:  # no vmap: see in_chunks
+        if chunk == 1:  # no vmap: see map_in_chunks
             value, metrics = loss(theta, jax.tree.map(lambda a: a[0], part), *shared)
             return value, {**metrics, "loss": value}
         losses, metrics = jax.vmap(lambda task: loss(theta, task, *shared))(part)

@@ -1,6 +1,5 @@
 """train_seeds: the same training from many keys at once, or with many values of a setting, as one program."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -9,22 +8,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from mtl_jax.run.folder import RunFolder
-from mtl_jax.run.optimizer import freeze, meta_optimizer
-from mtl_jax.run.pacing import Pace, Window, deferred_interrupt
-from mtl_jax.run.parallel import auto_chunk, in_chunks, over_devices, place, task_mesh
+from mtl_jax.run.loop import Callback, Plan, TrainResult, Validation, initial_theta, result_of, run_loop
+from mtl_jax.run.optimizer import freeze
+from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices, replicate, task_mesh
+from mtl_jax.run.recorder import Recorder
 from mtl_jax.run.step import take_steps
-from mtl_jax.run.train import NonFiniteError, Trained, check_counts, fresh, samplers, validate
-from mtl_jax.types import Array, Learner, PyTree, Sampler, TrainState
+from mtl_jax.run.train import check_counts, choose_source, choose_validation, default_optimizer
+from mtl_jax.types import Array, Learner, PyTree, TaskSource, TrainState
 
 
 def train_seeds(
-    learner: Learner | Callable[[Any], Learner],
+    learner: Callable[[Any], Any] | Learner,
     pool: Any,
     keys: Array,
+    *,
     ways: int = 5,
     shots: int = 1,
     queries: int = 15,
@@ -32,18 +31,19 @@ def train_seeds(
     steps: int = 1000,
     optimizer: optax.GradientTransformation | None = None,
     augment: str = "none",
-    sample: Sampler | None = None,
+    source: TaskSource | None = None,
     values: Array | None = None,
     task_chunk: int | None = None,
     val_pool: Any = None,
     val_size: tuple[int, int, int] | None = None,
+    val_source: TaskSource | None = None,
     val_every: int = 500,
     val_episodes: int = 200,
     log_every: int = 50,
     out: Sequence[str | PathLike[str]] | None = None,
     configs: Sequence[Mapping[str, Any]] | None = None,
-    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
-) -> list[Trained]:
+    callbacks: Sequence[Callback] = (),
+) -> list[TrainResult]:
     """What `train` gives for each of the keys, all trained together: vmap over runs, and devices share them.
 
     theta_s <- theta_s + u(grad_theta 1/T sum_i loss(theta_s, task_si)), s = 1, ..., S
@@ -51,106 +51,81 @@ def train_seeds(
     A run whose loss is not finite stops where it was, and the others go on: its state.step says where.
 
     Args:
-        learner: as in `train`; or, given `values`, value [] -> Learner.
+        learner: as in `train`; or, given `values`, value [] -> any of these: a Learner, or step -> Learner.
         keys: [S] JAX random keys; run s draws what `train` draws with keys[s].
         values: [S] values of one setting, such as inner rates, run s's its s-th.
         out: S folders, each of which becomes a run like any other, which `train` can go on with.
         configs: S settings for their config.json.
-        val_size: (ways, shots, queries) of validation episodes; those of training unless given.
-        pool, ways, shots, queries, tasks, steps, optimizer, augment, sample, task_chunk, val_pool, val_every,
-        val_episodes, log_every, on_progress: as in `train`; on_progress is given the means over runs.
+        callbacks: as in `train`, given the means over runs.
+        pool, ways, shots, queries, tasks, steps, optimizer, augment, source, task_chunk, val_pool, val_size,
+        val_source, val_every, val_episodes, log_every: as in `train`; tasks are drawn inside the step.
 
     Returns:
-        [S] Trained. `tasks_per_s` in the histories are those of all runs together.
+        [S] TrainResult. `tasks_per_s` in the histories are those of all runs together.
 
     Raises:
-        ValueError: as `train`; or other than S values, folders or configs.
+        ValueError: as `train`; or other than S values, folders or configs, or tasks that are drawn on the host.
     """
-    size, runs = (ways, shots, queries), len(keys)
+    began, size, runs = time.perf_counter(), (ways, shots, queries), len(keys)
     for name, given in (("values", values), ("out", out), ("configs", configs)):
         if given is not None and len(given) != runs:
-            raise ValueError(f"{len(given)} {name} for {runs} keys: give one a key")
-    check_counts(tasks=tasks, steps=steps, val_every=val_every, log_every=log_every)
-    sample, val_sample = samplers(pool, size, augment, sample, val_pool, val_size)
-    folders = [RunFolder(folder, None if configs is None else configs[i]) for i, folder in enumerate(out or ())]
+            raise ValueError(f"{len(given)} {name} for {runs} keys: give one per key")
+    check_counts(tasks=tasks, steps=steps, val_every=val_every, val_episodes=val_episodes, log_every=log_every)
+    source = choose_source(pool, size, augment, None, False, tasks, source)
+    if source.feed is not None or len(source.draws) != 1:
+        raise ValueError("runs trained together draw tasks of one size on the device: train each alone")
+    recorders = [
+        Recorder(None if out is None else out[i], None if configs is None else configs[i]) for i in range(runs)
+    ]
 
     make = partial(_learner, learner, values is not None)
     values = jnp.zeros(runs) if values is None else jnp.asarray(values)
     finals = [make(value, steps) for value in values] if make.args[1] else [make(None, steps)] * runs
     init_keys, run_keys, val_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
-    episode = jax.eval_shape(sample, init_keys[0], pool)
-    thetas = [fresh(final, key, episode.support_x) for final, key in zip(finals, init_keys, strict=True)]
-    rule = freeze(optimizer or meta_optimizer(1e-3, steps), thetas[0])
-    states = [TrainState(t, rule.init(t), jnp.int32(0), k) for t, k in zip(thetas, run_keys, strict=True)]
+    memories = [source.init(key) for key in run_keys]
+    episode = jax.eval_shape(source.draws[0], run_keys[0], memories[0], pool)
+    thetas = [initial_theta(final, key, episode.support_x) for final, key in zip(finals, init_keys, strict=True)]
+    rule = freeze(optimizer or default_optimizer(steps), thetas[0])
+    states = [
+        TrainState(theta, rule.init(theta), jnp.int32(0), *rest)
+        for theta, *rest in zip(thetas, run_keys, memories, strict=True)
+    ]
     shared = runs if task_mesh(runs) else tasks
-    state, pool = place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), shared), place(pool, shared)
-    for folder in folders:
-        folder.start()
+    state = replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), shared)
+    pool = replicate(pool, shared)
+    for recorder in recorders:
+        recorder.start()
+    at_once = max(1, auto_chunk(episode, runs * tasks) // tasks)
 
-    chunk, at_once = task_chunk or auto_chunk(episode, tasks), max(1, auto_chunk(episode, runs * tasks) // tasks)
-    step, began, pace, windows = 0, time.perf_counter(), Pace(), [Window() for _ in range(runs)]
-    history: list[list[dict[str, Any]]] = [[] for _ in range(runs)]
-    best: list[tuple[PyTree, float | None]] = [(None, None)] * runs
-    alive = list(range(runs))
+    def advance(state: TrainState, pool: Any, count: Array) -> Any:
+        call = (make, source, rule, tasks, task_chunk, at_once, state, values, pool, count)
+        state, *seen = many_steps(*call)
+        sums, finite = jax.device_get(seen)
+        return state, [{name: value[i] for name, value in sums.items()} for i in range(runs)], finite
+
+    validations = None
+    if val_pool is not None:
+        check = choose_validation(val_pool, size, val_size, source, val_source)
+        validations = [Validation(finals[i], val_pool, val_keys[i], val_episodes, check) for i in range(runs)]
+    plan = Plan(steps, tasks, log_every, val_every)
     try:
-        with deferred_interrupt() as interrupted:
-            while step < steps and not interrupted.is_set():
-                until = min(steps, *(step - step % every + every for every in (log_every, val_every)))
-                count = min(pace.steps, until - step)
-                with pace:
-                    call = (make, sample, rule, tasks, chunk, at_once, state, values, pool, jnp.int32(count))
-                    state, *seen = many_steps(*call)
-                    sums, finite = jax.device_get(seen)
-                for i in alive:
-                    if folders and state.step[i] and not finite[i]:
-                        folders[i].save(_run(state, i), None)
-                alive = [i for i in alive if finite[i]]
-                if not alive:
-                    raise NonFiniteError(f"no run is finite after step {int(state.step.max())}: try lower rates")
-                step += count
-                at_val, rows = step == steps or step % val_every == 0, []
-                for i in alive:
-                    windows[i].add(count, {name: value[i] for name, value in sums.items()})
-                    pace_of_all = windows[i].steps_per_second() * tasks * len(alive)
-                    row, score = {"step": step, **windows[i].mean(), "tasks_per_s": pace_of_all}, None
-                    if at_val and val_pool is not None:
-                        theta = _run(state.theta, i)
-                        score, figures = validate(finals[i], theta, val_pool, val_keys[i], val_episodes, val_sample)
-                        row |= figures
-                        best[i] = max(best[i], (theta, score), key=lambda b: -math.inf if b[1] is None else b[1])
-                    rows.append(row)
-                    if at_val or step % log_every == 0:
-                        history[i].append(row)
-                        windows[i] = Window()
-                        if folders:
-                            folders[i].log(row)
-                    if folders and at_val:
-                        folders[i].save(_run(state, i), score)
-                if on_progress is not None:
-                    on_progress(
-                        {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} | {"step": step}
-                    )
-        for i in alive if folders and step < steps else ():
-            folders[i].save(_run(state, i), None)
+        state, interrupted, stopped = run_loop(
+            advance, state, recorders, _run, validations, plan, None, pool, callbacks
+        )
     finally:
-        for folder in folders:
-            folder.close()
-    about = (time.perf_counter() - began, step < steps)
-    results = []
-    for i, (theta, score) in enumerate(best):
-        now = _run(state, i)
-        theta = now.theta if theta is None else theta
-        results.append(Trained(now, theta, score, history[i], *about, folders[i].path if folders else None))
-    return results
+        for recorder in recorders:
+            recorder.close()
+    seconds = time.perf_counter() - began
+    return [result_of(each, _run(state, i), seconds, interrupted, stopped) for i, each in enumerate(recorders)]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5), donate_argnums=(6,))
 def many_steps(
-    make: Callable[[Array, Array], Learner],
-    sample: Sampler,
+    make: Callable[[Any, Any], Learner],
+    source: TaskSource,
     optimizer: optax.GradientTransformation,
     tasks: int,
-    chunk: int,
+    chunk: int | None,
     at_once: int,
     states: TrainState,
     values: Array,
@@ -161,18 +136,17 @@ def many_steps(
 
     def steps_of(run: tuple[TrainState, Array], pool: PyTree, count: Array) -> Any:
         state, value = run
-        return take_steps(lambda step: make(value, step), sample, optimizer, tasks, chunk, state, pool, count)
+        return take_steps(lambda step: make(value, step), source, optimizer, tasks, chunk, state, pool, count)
 
     def share(runs: PyTree, *shared: PyTree) -> Any:
-        return in_chunks(lambda run: steps_of(run, *shared), runs, at_once)
+        return map_in_chunks(lambda run: steps_of(run, *shared), runs, at_once)
 
-    return over_devices(share, (states, values), pool, count)
+    return map_over_devices(share, (states, values), pool, count)
 
 
-def _learner(learner: Learner | Callable[[Any], Learner], by_value: bool, value: Any, step: Any) -> Learner:
-    if isinstance(learner, Learner):
-        return learner
-    return learner(value if by_value else step)
+def _learner(learner: Any, by_value: bool, value: Any, step: Any) -> Learner:
+    made = learner(value) if by_value else learner
+    return made if isinstance(made, Learner) else made(step)
 
 
 def _run(tree: PyTree, i: int) -> PyTree:

@@ -9,23 +9,20 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.data.episodes import task_keys
-from mtl_jax.data.hard import record, worst_class
-from mtl_jax.run.parallel import in_chunks, meta_gradient, over_devices
-from mtl_jax.types import Array, Episode, Learner, PyTree, Sampler, TrainState
-
-HardSampler = Callable[[Array, PyTree, PyTree], Episode]
+from mtl_jax.learners.objective import objective
+from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices, meta_gradient
+from mtl_jax.types import Array, Learner, PyTree, TaskDraw, TaskSource, TrainState
 
 
 def take_steps(
     learner: Learner | Callable[[Any], Learner],
-    sample: Sampler | None,
+    source: TaskSource,
     optimizer: optax.GradientTransformation,
     tasks: int,
-    chunk: int,
+    chunk: int | None,
     state: TrainState,
     pool: PyTree,
     count: Array,
-    hard: HardSampler | None = None,
 ) -> tuple[TrainState, dict[str, Array], Array]:
     """Take `count` meta-steps, or fewer if one is not finite; one program, whatever the count.
 
@@ -34,15 +31,12 @@ def take_steps(
     every count, and it ends at the first step that is not finite, with the state before it.
 
     Args:
-        learner, sample, optimizer: functions, static; the learner may be a function of the step. Without `sample`,
-            `pool` is a meta-batch of episodes, drawn elsewhere, and `count` is 1.
-        tasks: tasks of a meta-batch, static.
-        chunk: tasks at a time, static.
+        learner, source, optimizer: functions, static; the learner may be a function of the step.
+        tasks: tasks per step, static.
+        chunk: tasks at a time, static; `auto_chunk` unless given.
         state: where to go on from; `meta_steps` gives its memory to the new one.
-        pool: what `sample` draws from.
+        pool: what the source draws from; of a source with a feed, what that gave for this step, and `count` is 1.
         count: [] int32, how many steps.
-        hard: (key, pool, failed classes) -> Episode, static. Given, each task's worst class is kept in state.failed,
-            and every second step draws its tasks from these instead of by `sample`.
 
     Returns:
         (state, sums over the steps of every metric with "loss" and "grad_norm", [] bool: all steps were finite).
@@ -51,38 +45,54 @@ def take_steps(
     def at(step: Array) -> Learner:
         return learner if isinstance(learner, Learner) else learner(step)
 
+    # A task is drawn from its key, and from its share of the feed where there is one.
+    shares, shared = (None, pool) if source.feed is None else (pool, None)
+
+    def one_size(draw: TaskDraw, state: TrainState) -> tuple[PyTree, dict[str, Array], PyTree]:
+        """(meta-gradient, mean metrics, the source's next state) of a step whose tasks `draw` gives."""
+
+        def task_of(item: PyTree, memory: PyTree, pool: PyTree) -> Any:
+            key, share = item
+            return draw(key, memory, pool if source.feed is None else share)
+
+        def task_loss(theta: PyTree, item: PyTree, pool: PyTree, step: Array, memory: PyTree) -> Any:
+            return at(step).loss(theta, task_of(item, memory, pool))
+
+        def outcome(item: PyTree, theta: PyTree, pool: PyTree, step: Array, memory: PyTree) -> Any:
+            task, now = task_of(item, memory, pool), at(step)
+            phi = now.adapt(theta, task.support_x, task.support_y)
+            outputs = now.predict(theta, phi, task.query_x)
+            seen = {"outputs": outputs, **objective(outputs, task.query_y)[1]}
+            return task._replace(support_x=None, query_x=None), seen  # inputs of all tasks at once would not fit
+
+        items = (task_keys(state.key, state.step, tasks), shares)
+        besides = (shared, state.step, state.tasks)
+        first = jax.tree.map(lambda a: a[0], items)
+        width = chunk or auto_chunk(jax.eval_shape(task_of, first, state.tasks, shared), tasks)
+        grads, metrics = meta_gradient(task_loss, state.theta, items, width, *besides)
+        memory = state.tasks
+        if source.update is not None:
+
+            def outcomes(items: PyTree, *besides: PyTree) -> Any:
+                return map_in_chunks(lambda item: outcome(item, *besides), items, min(width, tasks))
+
+            memory = source.update(memory, *map_over_devices(outcomes, items, state.theta, *besides))
+        return grads, metrics, memory
+
     @partial(jax.jit, inline=True)  # traced once, for its shapes and in the loop
     def step(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-        def draw(key: Any, pool: PyTree, step: Array, failed: PyTree) -> Episode:
-            if sample is None:
-                return key  # the task itself
-            if hard is None:
-                return sample(key, pool)
-            return jax.lax.cond(step % 2 == 1, lambda: hard(key, pool, failed), lambda: sample(key, pool))
-
-        def task_loss(theta: PyTree, key: Array, pool: PyTree, step: Array, failed: PyTree) -> Any:
-            return at(step).loss(theta, draw(key, pool, step, failed))
-
-        def worst(key: Array, theta: PyTree, pool: PyTree, step: Array, failed: PyTree) -> Array:
-            task, now = draw(key, pool, step, failed), at(step)
-            assert task.classes is not None  # a pool's tasks have classes
-            phi = now.adapt(theta, task.support_x, task.support_y)
-            return worst_class(task.classes, now.predict(theta, phi, task.query_x), task.query_y)
-
-        def worst_of(keys: Array, *shared: PyTree) -> Array:
-            return in_chunks(lambda key: worst(key, *shared), keys, min(chunk, len(keys)))
-
-        if sample is None:
-            keys, shared = pool, (None, state.step, None)
+        sizes = [partial(one_size, draw) for draw in source.draws]
+        if len(sizes) == 1:
+            grads, metrics, memory = sizes[0](state)
         else:
-            keys = task_keys(state.key, state.step, tasks)
-            shared = (pool, state.step, state.failed)
-        grads, metrics = meta_gradient(task_loss, state.theta, keys, chunk, *shared)
+            # The tasks' keys are fold_in(step's key, 0 ... tasks - 1): the next one is nobody else's.
+            key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), tasks)
+            which = jax.random.randint(key, (), 0, len(sizes))
+            grads, metrics, memory = jax.lax.switch(which, sizes, state)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
             updates, opt_state = optimizer.update(grads, state.opt_state, state.theta)
         theta = optax.apply_updates(state.theta, updates)
-        failed = None if hard is None else record(state.failed, over_devices(worst_of, keys, state.theta, *shared))
-        new = TrainState(theta, opt_state, state.step + 1, state.key, failed)
+        new = TrainState(theta, opt_state, state.step + 1, state.key, memory)
         return new, metrics | {"grad_norm": optax.tree.norm(grads)}
 
     def body(carry: Any) -> Any:
@@ -99,4 +109,4 @@ def take_steps(
     return state, sums, finite
 
 
-meta_steps = jax.jit(take_steps, static_argnums=(0, 1, 2, 3, 4), static_argnames="hard", donate_argnums=(5,))
+meta_steps = jax.jit(take_steps, static_argnums=(0, 1, 2, 3, 4), donate_argnums=(5,))

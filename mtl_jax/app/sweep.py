@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_jax.run.metrics import write_text
-from mtl_jax.run.plot import cost_curve
+from mtl_jax.app.plot import cost_curve
 
 SWEPT = ("tasks", "inner_steps", "ways", "shots", "queries", "width", "task_chunk")
 COLUMNS = ("step_ms", "step_ms_min", "first_ms", "temp_mib", "flops", "bytes", "tasks_per_s")
@@ -37,7 +37,7 @@ def sweep(
         out: a folder; made if need be.
 
     Returns:
-        One row a value, {name: value} and its figures.
+        One row per value, {name: value} and its figures.
     """
     rows = [{name: value, **measure({name: value})} for value in values]
     out.mkdir(parents=True, exist_ok=True)

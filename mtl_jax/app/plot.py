@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.run.metrics import read_jsonl
+from mtl_jax.run.metrics import read_jsonl, whole_file
 from mtl_jax.types import Episode, Learner, PyTree
 
 
@@ -39,7 +39,7 @@ def learning_curve(folders: Sequence[str | PathLike[str]], path: str | PathLike[
 
 
 def episode_grid(episode: Episode, path: str | PathLike[str]) -> None:
-    """Draw an episode of images: a row a class, support to the left of the line, queries to the right."""
+    """Draw an episode of images: a row per class, support to the left of the line, queries to the right."""
     support, query = (np.asarray(x) for x in (episode.support_x, episode.query_x))
     labels = np.unique(np.asarray(episode.support_y))
     rows = [
@@ -67,7 +67,7 @@ def cost_curve(name: str, rows: Sequence[Mapping[str, Any]], path: str | PathLik
     x = [row[name] for row in rows]
     left.loglog(x, [row["step_ms"] for row in rows], "o-", color="tab:blue")
     left.set_xlabel(name.replace("_", " "))
-    left.set_ylabel("ms a step", color="tab:blue")
+    left.set_ylabel("ms per step", color="tab:blue")
     left.set_xticks(x, [str(v) for v in x])
     left.minorticks_off()
     left.grid(alpha=0.3)
@@ -104,7 +104,7 @@ def heat_map(values: Mapping[tuple[str, str], tuple[float, float]], title: str, 
 
 
 def regression(learner: Learner, thetas: Mapping[str, PyTree], tasks: Episode, path: str | PathLike[str]) -> None:
-    """Draw one-dimensional tasks: a row a theta, a column a task, with the curve before and after adapting.
+    """Draw one-dimensional tasks: a row per theta, a column per task, with the curve before and after adapting.
 
     Args:
         learner: a method for regression, x [n, 1] and y [n, 1].
@@ -143,7 +143,5 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 def _write(figure: Any, path: str | PathLike[str]) -> None:
     """Save whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
+    with whole_file(Path(path)) as temporary:
+        figure.savefig(temporary, format="png")

@@ -4,7 +4,6 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -16,21 +15,22 @@ import optax
 
 from mtl_jax.data.episodes import sample_episode
 from mtl_jax.data.pool import ClassPool
-from mtl_jax.run.cost import count_bytes, count_flops
-from mtl_jax.run.methods import build_learner
-from mtl_jax.run.parallel import auto_chunk, meta_gradient, place
+from mtl_jax.app.cost import count_bytes, count_flops
+from mtl_jax.app.methods import build_learner
+from mtl_jax.app.settings import Settings, TaskSettings
+from mtl_jax.run.parallel import auto_chunk, meta_gradient, replicate
 from mtl_jax.types import Array, Episode, PyTree
 
 MIB = 2**20
 
 
 def bench(
-    config: Mapping[str, Any], repeats: int = 7, with_sampling: bool = False, trace: str | PathLike[str] | None = None
+    settings: Settings, repeats: int = 7, with_sampling: bool = False, trace: str | PathLike[str] | None = None
 ) -> dict[str, Any]:
     """Time meta-steps of Adam on a fixed meta-batch with x ~ N(0, 1), or on one drawn anew each step.
 
     Args:
-        config: learner, image_shape, ways, shots, queries, tasks, task_chunk, seed and the network's settings.
+        settings: the learner's, with the shape of an image.
         repeats: timed steps, after a first one that is not among them.
         with_sampling: draw each step's tasks inside it, from a made-up pool, as training does.
         trace: a folder for a JAX profiler trace of one more step.
@@ -47,11 +47,13 @@ def bench(
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, not {repeats}")
-    learner, rule, key = build_learner(config), optax.adam(1e-3), jax.random.key(config["seed"])
-    jax.eval_shape(learner.init, key, jax.ShapeDtypeStruct((1, *config["image_shape"]), "float32"))  # refuse early
-    tasks, pool, draw = _made_up(key, config, with_sampling)
+    task, count = settings.task, settings.task.tasks
+    assert task.image_shape is not None
+    learner, rule, key = build_learner(settings), optax.adam(1e-3), jax.random.key(settings.run.seed)
+    jax.eval_shape(learner.init, key, jax.ShapeDtypeStruct((1, *task.image_shape), "float32"))  # refuse early
+    tasks, pool, draw = _made_up(key, task, with_sampling)
     first = draw(jax.tree.map(lambda a: a[0], tasks), pool)
-    chunk = config["task_chunk"] or auto_chunk(first, config["tasks"])
+    chunk = settings.run.task_chunk or auto_chunk(first, count)
     theta = learner.init(key, first.support_x)
 
     def task_loss(theta: PyTree, task: PyTree, pool: ClassPool | None) -> tuple[Array, dict[str, Array]]:
@@ -63,7 +65,7 @@ def bench(
             updates, opt_state = rule.update(grads, opt_state, theta)
         return optax.apply_updates(theta, updates), opt_state, metrics["loss"]
 
-    state = jax.block_until_ready(place((theta, rule.init(theta)), config["tasks"]))
+    state = jax.block_until_ready(replicate((theta, rule.init(theta)), count))
     began = time.perf_counter()
     traced = jax.jit(step, donate_argnums=(0, 1)).trace(*state, tasks)
     compiled = traced.lower().compile()
@@ -90,7 +92,7 @@ def bench(
         "bytes": count_bytes(program),
         "matmul_gflops": product.gflops(),
         "share": flops / (1e6 * step_ms) / product.gflops(),
-        "tasks_per_s": 1000 * config["tasks"] / step_ms,
+        "tasks_per_s": 1000 * count / step_ms,
         "task_chunk": chunk,
         "device": jax.devices()[0].device_kind,
         "devices": jax.local_device_count(),
@@ -116,20 +118,20 @@ class _Product:
         return self._work / statistics.median(self._seconds) / 1e9
 
 
-def _made_up(key: Array, config: Mapping[str, Any], with_sampling: bool) -> tuple[PyTree, ClassPool | None, Any]:
+def _made_up(key: Array, size: TaskSettings, with_sampling: bool) -> tuple[PyTree, ClassPool | None, Any]:
     """(A meta-batch, or the keys to draw it with; the pool to draw from; (one of them, pool) -> Episode)."""
     if not with_sampling:
-        return _tasks(key, config), None, lambda task, pool: task
-    each, classes = max(20, config["shots"] + config["queries"]), max(100, config["ways"])
-    images = np.random.default_rng(0).integers(0, 256, (classes * each, *config["image_shape"]), np.uint8)
+        return _tasks(key, size), None, lambda task, pool: task
+    each, classes = max(20, size.shots + size.queries), max(100, size.ways)
+    images = np.random.default_rng(0).integers(0, 256, (classes * each, *(size.image_shape or ())), np.uint8)
     pool = ClassPool.from_arrays(images, np.repeat(np.arange(classes), each))
-    sample = partial(sample_episode, **{name: config[name] for name in ("ways", "shots", "queries")})
-    return jax.random.split(key, config["tasks"]), pool, sample
+    sample = partial(sample_episode, ways=size.ways, shots=size.shots, queries=size.queries)
+    return jax.random.split(key, size.tasks), pool, sample
 
 
-def _tasks(key: Array, config: Mapping[str, Any]) -> Episode:
+def _tasks(key: Array, size: TaskSettings) -> Episode:
     """A meta-batch with a leading [tasks] axis."""
-    ways, tasks, shape = config["ways"], config["tasks"], tuple(config["image_shape"])
+    ways, tasks, shape = size.ways, size.tasks, size.image_shape or ()
 
     def part(key: Array, each: int) -> tuple[Array, Array]:
         labels = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), each)
@@ -137,4 +139,4 @@ def _tasks(key: Array, config: Mapping[str, Any]) -> Episode:
 
     support, query = jax.random.split(key)
     classes = jnp.tile(jnp.arange(ways, dtype=jnp.int32), (tasks, 1))
-    return Episode(*part(support, config["shots"]), *part(query, config["queries"]), classes)
+    return Episode(*part(support, size.shots), *part(query, size.queries), classes)

@@ -1,4 +1,4 @@
-"""graft: start a learner from the network of another run."""
+"""move_network: start a learner from the network of another run."""
 
 import jax
 
@@ -8,7 +8,7 @@ WRAPPERS = ("net", "frozen", "body")  # keys of theta under which a method with 
 HEAD = "head"  # belongs to the classes it was trained on
 
 
-def graft(theta: PyTree, source: PyTree) -> PyTree:
+def move_network(theta: PyTree, source: PyTree) -> PyTree:
     """theta with the network's weights, its head apart, taken from the theta of another run.
 
     Args:

@@ -1,4 +1,4 @@
-"""A progress line on standard error: loss, accuracy, tasks a second and the time left."""
+"""A progress line on standard error: loss, accuracy, tasks per second and the time left."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """`on_progress` for `train`: a bar on a terminal; elsewhere one line whenever there is a validation."""
+    """A callback of `train`: a bar on a terminal; elsewhere one line per validation."""
 
     def __init__(self, steps: int, label: str = "train"):
         self._steps, self._label = steps, label
@@ -19,7 +19,7 @@ class Progress:
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
         )  # fmt: skip
         self._bar = Bar(*columns, console=self._console, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task(label, total=steps, figures="compiling ...")
+        self._task = self._bar.add_task(label, total=steps, figures="compiling, up to half a minute ...")
 
     def __enter__(self) -> "Progress":
         self._bar.start()

@@ -1,0 +1,225 @@
+"""The commands of mtl-jax: each one's options, and what it does with them."""
+
+import json
+import math
+import re
+import shlex
+import sys
+from argparse import SUPPRESS, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtl_jax.app import listings, methods, options, runs
+from mtl_jax.app.options import Parser
+
+SPLITS = ("train", "val", "test")
+
+
+class Interrupted(Exception):
+    """Ctrl-C, after which everything is saved; the message says how to go on."""
+
+
+def train_options(parser: Parser, learner: str | None) -> None:
+    """Those of `mtl-jax train` and `pretrain`."""
+    options.add_learner_options(parser, learner or "finetune")
+    parser.add_argument("--out", help="the run's folder (default: a new one below runs/)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out; only --steps may change")
+    parser.add_argument("--seeds", type=options.count("seeds", 1000), default=1, metavar="N",
+                        help="train with as many seeds at once (default: 1)")  # fmt: skip
+    options.add_common(parser, "--json", "--no-cache")
+
+
+def train(args: Namespace) -> None:
+    """Train a learner, or go on with a run."""
+    learner = args.learner or "finetune"
+    given = options.given_settings(args, learner)
+    if args.resume and args.seeds > 1:
+        raise ValueError("--seeds trains new runs: resume each alone, with --out DIR/seed0 and so on, without --seeds")
+    settings = _resumed(args.out, given) if args.resume else methods.resolve_settings(given)
+    if settings.task.dataset is None:
+        raise ValueError("no data set: give --dataset NAME (see mtl-jax datasets) or --dataset folder:/path")
+    from mtl_jax.app.launch import launch, launch_seeds
+
+    name = re.sub(r"\W+", "-", Path(settings.task.dataset).name)
+    out = Path(args.out).expanduser() if args.out else runs.fresh_folder(Path("runs") / f"{learner}-{name}")
+    if args.seeds > 1:
+        results, result = launch_seeds(settings, out, args.seeds)
+        if results[0].interrupted:
+            raise Interrupted(f"interrupted; each seed's last step is saved in its folder in {out}, to --resume alone")
+        mean = f", mean of best validations {_percent(result['val_accuracy'], result['seeds_ci95'])} over seeds"
+        text = f"{result['steps']} steps of {args.seeds} seeds in {result['seconds']:.0f} s"
+        return _report(args.json, {**result, "out": str(out)}, text + (mean if result["best_step"] else "") + f": {out}")
+    run, result = launch(settings, out, args.resume)
+    if run.interrupted:
+        resume = f"mtl-jax train {learner} --out {shlex.quote(str(out))} --resume"
+        raise Interrupted(f"interrupted after step {int(run.state.step)}, which is saved; to go on: {resume}")
+    score = f", best validation {_percent(result['val_accuracy'], result['val_ci95'])}" if result["best_step"] else ""
+    ended = ", stopped early" if run.stopped else ""
+    text = f"{result['steps']} steps in {result['seconds']:.0f} s{ended}{score}: {out}"
+    return _report(args.json, {**result, "out": str(out)}, text)
+
+
+def _resumed(out: str | None, given: Mapping[str, Any]) -> Any:
+    """The settings of the run in `out`, with more steps if these are given; ValueError for any other change."""
+    if out is None:
+        raise ValueError("--resume needs --out DIR: the folder of the run to go on with")
+    settings = runs.read_settings(out)
+    if given["learner"] != settings.learner:
+        raise ValueError(f"{out} was trained with other settings, learner {settings.learner} there and "
+                         f"{given['learner']} here: leave them out to resume")  # fmt: skip
+    there = methods.given_of(settings)
+    here = methods.given_of(methods.resolve_settings({**there, **given}))
+    if odd := [k for k in given if here[k] != there[k] and k != "steps"]:
+        what = ", ".join(f"{k} {there[k]} there and {here[k]} here" for k in odd)
+        raise ValueError(f"{out} was trained with other settings, {what}: leave them out to resume")
+    return methods.change(settings, steps=here["steps"])
+
+
+def eval_options(parser: Parser, learner: str | None) -> None:
+    """Those of `mtl-jax eval`."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("--dataset", default=SUPPRESS, help="a name, or folder:/path (default: the run's)")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
+    parser.add_argument("--episodes", type=options.count("episodes"), default=1000, metavar="N", help="default: 1000")
+    for name, about in (("ways", "classes per task"), ("shots", "support images per class"),
+                        ("queries", "query images per class"), ("inner_steps", "gradient steps of the adaptation")):  # fmt: skip
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=options.count(name, 100_000), default=SUPPRESS, metavar="N",
+                            help=f"{about} (default: the run's)")  # fmt: skip
+    options.add_norm(parser, "the run's")
+    seed = options.value_of("seed", int, {"least": 0, "most": 2**32 - 1})
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the episodes (default: 0)")
+    parser.add_argument("--task-chunk", type=options.count("task_chunk"), metavar="N",
+                        help="episodes at a time (default: automatic)")  # fmt: skip
+    options.add_common(parser, "--json", "--no-cache")
+
+
+def evaluate(args: Namespace) -> None:
+    """Measure a run on test episodes."""
+    trained = runs.read_settings(args.folder)
+    settings, given = trained, vars(args)
+    if "inner_steps" in given:
+        settings = methods.with_test_steps(settings, args.inner_steps)
+    if "norm" in given:
+        settings = methods.change(settings, norm=args.norm)
+    ways, shots, queries = (given.get(k, getattr(trained.task, k)) for k in ("ways", "shots", "queries"))
+    dataset = given.get("dataset", trained.task.dataset)
+    learner = methods.build_learner(settings, ways)
+    import jax
+
+    from mtl_jax.run.evaluate import evaluate
+
+    theta, pool = runs.load_theta(args.folder, trained), runs.load_pool(settings, args.split, dataset)
+    chunk = args.task_chunk or settings.run.task_chunk
+    if chunk is None and jax.default_backend() != "cpu":
+        chunk = settings.task.tasks  # as many as training had room for
+    size = {"ways": ways, "shots": shots, "queries": queries, "episodes": args.episodes}
+    seen = evaluate(learner, theta, pool, jax.random.key(args.seed), **size, task_chunk=chunk)
+    norm = settings.network.norm
+    result = {
+        "learner": settings.learner, "dataset": dataset, "split": args.split, "ways": ways, "shots": shots,
+        "queries": queries, "inner_steps": methods.test_steps(settings), "norm": norm, "episodes": args.episodes,
+        "accuracy": seen.accuracy, "ci95": seen.ci95, "seed": args.seed,
+    }  # fmt: skip
+    task = f"{ways}-way {shots}-shot on {dataset} ({args.split}, {args.episodes} episodes, norm {norm})"
+    _report(args.json, result, f"{settings.learner}, {task}: {_percent(seen.accuracy, seen.ci95)}")
+
+
+def predict_options(parser: Parser, learner: str | None) -> None:
+    """Those of `mtl-jax predict`."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("--support", type=Path, required=True, help="folder: one sub-folder of images per class")
+    parser.add_argument("--query", type=Path, nargs="+", required=True, help="a folder of images, or image files")
+    parser.add_argument("--csv", type=Path, help="write file, class and probability here")
+    parser.add_argument("--invert", action="store_true", help="dark ink on light paper, for runs on glyphs or omniglot")
+    options.add_norm(parser, "support, where the run has transductive: each image is then on its own")
+    options.add_common(parser, "--json", "--no-cache")
+
+
+def predict(args: Namespace) -> None:
+    """Classify images by a folder of examples."""
+    trained = runs.read_settings(args.folder)
+    # The moments of a batch of queries depend on which images happen to be asked for together.
+    usual = "support" if trained.network.norm == "transductive" else trained.network.norm
+    settings = methods.change(trained, norm=getattr(args, "norm", usual))
+    if args.csv and not args.csv.absolute().parent.is_dir():
+        raise FileNotFoundError(f"no folder {args.csv.parent} to write {args.csv.name} in: make it first")
+    from mtl_jax.app.predict import predict, write_csv
+
+    found = predict(settings, runs.load_theta(args.folder, trained), args.support, args.query, args.invert)
+    if settings.network.norm != trained.network.norm and not hasattr(args, "norm"):
+        print(f"mtl-jax: norm {settings.network.norm}: each image is normalised by the support set's moments "
+              "(--norm transductive: by those of all images asked for)", file=sys.stderr)  # fmt: skip
+    if args.csv:
+        write_csv(found, args.csv)
+        print(f"{len(found)} predictions in {args.csv}", file=sys.stderr)
+    rows = [{"file": str(each.file), "class": each.label, "probability": each.probability} for each in found]
+    if args.json:
+        print(json.dumps({"norm": settings.network.norm, "predictions": rows}))
+    elif not args.csv:
+        for row in rows:
+            print(f"{row['file']}\t{row['class']}\t{row['probability']:.3f}")
+
+
+def bench_options(parser: Parser, learner: str | None) -> None:
+    """Those of `mtl-jax bench`."""
+    options.add_learner_options(parser, str(learner), options.OF_BENCH, tasks=8)
+    parser.add_argument("--image", type=options.image, default=[28, 28, 1], metavar="HxWxC", help="default: 28x28x1")
+    parser.add_argument("--with-sampling", action="store_true", help="draw each step's tasks inside it")
+    parser.add_argument("--sweep", metavar="NAME=V1,V2,...", help="measure at each value, such as tasks=1,2,4")
+    parser.add_argument("--out", type=Path, default=Path("runs/sweep"), help="folder of the sweep (default: runs/sweep)")
+    parser.add_argument("--trace", type=Path, metavar="DIR", help="write a JAX profiler trace of one step")
+    parser.add_argument("--repeats", type=options.count("repeats", 10_000), default=7, metavar="N",
+                        help="timed steps (default: 7)")  # fmt: skip
+    options.add_common(parser, "--json", "--no-cache")
+
+
+def bench(args: Namespace) -> None:
+    """Time a compiled meta-step on made-up episodes."""
+    given = {"tasks": 8, **options.given_settings(args, args.learner), "image_shape": args.image}
+    if methods.find_method(args.learner).trains_on == "batches":
+        given["classes"] = 64
+    first = methods.resolve_settings(given)
+    from mtl_jax.app import sweep
+    from mtl_jax.app.bench import bench
+
+    def measure(changed: Mapping[str, Any]) -> dict[str, Any]:
+        return bench(methods.change(first, **changed), args.repeats, args.with_sampling, args.trace)
+
+    whole = methods.given_of(first)
+    names = ("learner", "ways", "shots", "queries", "tasks", "inner_steps", "order", "model", "width", "norm")
+    result = {k: whole.get(k) for k in (*names, "downsample")} | {"image": "x".join(map(str, args.image))}
+    result |= {"repeats": args.repeats, "cache": not args.no_cache, "with_sampling": args.with_sampling}
+    line = "{learner}: {step_ms:.1f} ms per step (least {step_ms_min:.1f}), {tasks_per_s:.1f} tasks/s, first step "
+    line += "{first_ms:.0f} ms, {rss_mib:.0f} MiB resident at most, {share:.0%} of the matrix-product rate, on {device}"
+    if not args.sweep:
+        result |= measure({})
+        return _report(args.json, result, line.format(**result))
+    name, values = sweep.parse(args.sweep)
+    rows = sweep.sweep(name, values, measure, args.out)
+    text = "\n".join(f"{name} {row[name]}: " + line.format(**{**result, **row}) for row in rows)
+    return _report(args.json, {**result, "sweep": name, "rows": rows}, f"{text}\n{args.out / 'sweep.png'}")
+
+
+def _percent(mean: float, half: float | None) -> str:
+    return f"{100 * mean:.2f} %" + (f" ± {100 * half:.2f}" if half is not None and math.isfinite(half) else "")
+
+
+def _report(as_json: bool, result: Mapping[str, Any], text: str) -> None:
+    """One JSON object, or one line for people, on standard output."""
+    whole = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in result.items()}
+    print(json.dumps(whole) if as_json else text)
+
+
+COMMANDS = {  # name: (what it does, its options, one line about it)
+    "train": (train, train_options, "Meta-train a learner."),
+    "pretrain": (train, train_options, "Train a network on all source classes, for others to start from."),
+    "eval": (evaluate, eval_options, "Measure a run on test episodes."),
+    "predict": (predict, predict_options, "Classify images by a folder of examples."),
+    "bench": (bench, bench_options, "Time a compiled meta-step on made-up episodes."),
+    "datasets": (listings.datasets, listings.datasets_options, "List the data sets, or prepare one."),
+    "learners": (listings.learners, listings.learners_options, "List the methods, each with its paper."),
+    "plot": (listings.plot, listings.plot_options, "Draw the learning curves of runs; of a single run, also an episode."),
+}  # fmt: skip
+OF_LEARNER = ("train", "bench")  # a learner's name comes first

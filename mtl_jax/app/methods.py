@@ -1,0 +1,229 @@
+"""Every method by its command-line name, and what the application must know to make a learner of its factory.
+
+JAX is imported where something is built, not with this module: the command line names methods and defaults at once.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mtl_jax.app.settings import GROUPS, WIDTHS, Settings, all_fields, check, checked_group, flat
+from mtl_jax.app.signatures import Factory, Option, read_factory
+
+if TYPE_CHECKING:
+    from mtl_jax.types import Array, Learner, Model
+
+LEARNERS = Path(__file__).parent.parent / "learners"
+
+
+class Method(NamedTuple):
+    """A factory of mtl_jax/learners, and what it wants of the application.
+
+    Attributes:
+        file: its file there, without ".py".
+        function: its name there.
+        network: what its network gives: "head", an output per class, so that it solves tasks of as many ways as it was
+            trained on; "features"; or "maps", feature maps.
+        trains_on: "tasks", or "batches" of all source classes.
+        pretrained: its body is pre-trained on all source classes, by itself unless it is given.
+        needs: arguments of the factory that the application fills: "ways" of the tasks, "classes" of the source,
+            "width" and "norm" of the network,
+            "progress" of the run.
+        prefers: settings of the outer loop that differ from everyone's.
+        undecayed: theta's keys that weight decay leaves alone.
+    """
+
+    file: str
+    function: str
+    network: str = "head"
+    trains_on: str = "tasks"
+    pretrained: bool = False
+    needs: tuple[str, ...] = ()
+    prefers: Mapping[str, Any] = {}
+    undecayed: tuple[str, ...] = ()
+
+
+FAST = {"meta_lr": 2e-3}
+# The authors' for 5 ways: 1 shot and 9 queries are 10 training shots; SGD at rate 1 goes all the way to the mean phi.
+MEAN_PHI = {"queries": 9, "tasks": 5, "optimizer": "sgd", "meta_lr": 1.0, "schedule": "linear", "clip": 0.0}
+# Gates start far from where they end; scales and shifts learn at a tenth of the head's rate, as their authors' do.
+GATES = {"tasks": 1, "meta_lr": 2e-3, "clip": 0.25, "lr_multipliers": {"gates": 10.0}}
+SLOW_BODY = {"lr_multipliers": {"scale": 0.1, "shift": 0.1, "body": 0.1}}
+SOURCE = {"trains_on": "batches", "needs": ("classes", "ways"), "prefers": {"tasks": 1, "meta_lr": 2e-3}}
+METHODS: Mapping[str, Method] = {
+    "maml": Method("maml", "maml"),
+    "fomaml": Method("maml", "fomaml"),
+    "anil": Method("anil", "anil"),
+    "boil": Method("boil", "boil"),
+    "meta-sgd": Method("meta_sgd", "meta_sgd"),
+    "mamlpp": Method("mamlpp", "mamlpp", needs=("progress",)),
+    "proto-maml": Method("proto_maml", "proto_maml", "features", needs=("ways",)),
+    "imaml": Method("imaml", "imaml"),
+    "reptile": Method("reptile", "reptile", prefers=MEAN_PHI),
+    "protonet": Method("protonet", "protonet", "features", needs=("ways",), prefers=FAST),
+    "matching": Method("matching", "matching", "features", needs=("ways",), prefers=FAST),
+    "relation": Method("relation", "relation", "maps", needs=("ways", "width", "norm"), prefers={"clip": 0.5}),
+    "r2d2": Method("ridge", "r2d2", "features", needs=("ways",), prefers=FAST),
+    "lstm": Method("lstm", "lstm", prefers=GATES),
+    "mtl": Method("mtl", "mtl", pretrained=True, prefers=SLOW_BODY, undecayed=("scale",)),
+    "finetune": Method("finetune", "finetune", "features", **SOURCE),
+    "baseline-pp": Method("finetune", "baseline_pp", "features", **SOURCE),
+}
+
+
+def find_method(name: Any) -> Method:
+    """The method of a command-line name; ValueError, with the nearest name, if there is none."""
+    if not isinstance(name, str) or name not in METHODS:
+        raise ValueError(f"unknown learner {name!r}: {nearest(str(name), METHODS)}")
+    return METHODS[name]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to say to a word that is not known: the one meant, or all there are."""
+    known = list(known)
+    plain = {each.lower().replace("_", "-"): each for each in known}
+    close = difflib.get_close_matches(word.lower().replace("_", "-"), plain, n=1, cutoff=0.6)
+    return f"did you mean {plain[close[0]]!r}? There are {', '.join(known)}" if close else f"choose one of {', '.join(known)}"
+
+
+def factory_of(method: Method) -> Factory:
+    """What the method's source says of its factory."""
+    return read_factory(LEARNERS / f"{method.file}.py", method.function)
+
+
+def method_options(method: Method) -> dict[str, Option]:
+    """The settings that are the method's own, by name."""
+    return {option.name: option for option in factory_of(method).options if option.name not in method.needs}
+
+
+def has_setting(method: Method, name: str) -> bool:
+    """Whether one of the common settings concerns the method."""
+    only = all_fields()[name].metadata.get("only")
+    has = {"tasks": method.trains_on == "tasks", "batches": method.trains_on == "batches"}
+    return only is None or has.get(only, method.pretrained)
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """Every setting of a learner that can be given, with what stands unless it is."""
+    method = find_method(name)
+    common = {
+        k: each.default for k, each in all_fields().items()
+        if each.metadata.get("option", True) and has_setting(method, k)
+    }  # fmt: skip
+    return {**common, **method.prefers, **{k: option.default for k, option in method_options(method).items()}}
+
+
+def resolve_settings(given: Mapping[str, Any]) -> Settings:
+    """Every setting of a learner: those given; the others by the method's preference, then everyone's.
+
+    Args:
+        given: flat settings, with "learner" among them.
+
+    Returns:
+        Settings, each value checked.
+
+    Raises:
+        ValueError: an unknown learner; a setting that it does not have, or a value out of range.
+    """
+    name = given.get("learner")
+    method = find_method(name)
+    own = method_options(method)
+    known = {k for k in all_fields() if has_setting(method, k)} | {*own, "learner"}
+    if odd := [k for k in given if k not in known]:
+        raise ValueError(f"{name} has no setting {odd[0]!r}: {nearest(odd[0], sorted(known - {'learner'}))}")
+    values = {**method.prefers, **{k: v for k, v in given.items() if k != "learner"}}
+    task, network, outer, run = (checked_group(group, {k: v for k, v in values.items() if k not in own}) for group in GROUPS)
+    mine = {}
+    for key, option in own.items():
+        value = values.get(key, option.default)
+        if value is None and not option.optional:
+            raise ValueError(f"{key.replace('_', '-')} of {name} cannot be left empty: its default is {option.default}")
+        mine[key] = None if value is None else check(key, value, option.kind, {"choices": option.choices})
+    if network.model != "conv4" and network.downsample is not None:
+        raise ValueError(f"downsample is conv4's: leave it out with {network.model}")
+    if str(task.dataset or "").startswith("folder:"):  # so that the run can be evaluated from anywhere
+        folder = Path(task.dataset.removeprefix("folder:")).expanduser().resolve()
+        task = replace(task, dataset=f"folder:{folder}")
+    downsample = network.downsample or ("pool" if network.model == "conv4" else None)
+    network = replace(network, width=network.width or WIDTHS[network.model], downsample=downsample)
+    return Settings(str(name), task, network, outer, run, mine)
+
+
+def change(settings: Settings, **changes: Any) -> Settings:
+    """The same settings but for those named."""
+    return resolve_settings({**given_of(settings), **changes})
+
+
+def given_of(settings: Settings) -> dict[str, Any]:
+    """Flat settings as `resolve_settings` takes them: all that this learner has."""
+    method = find_method(settings.learner)
+    names = all_fields()
+    return {
+        k: v for k, v in flat(settings).items()
+        if k in settings.method or k not in names or has_setting(method, k)
+    }  # fmt: skip
+
+
+def network(settings: Settings, ways: int | None, maps: bool = False) -> "Model":
+    """The run's network, with a head of `ways` outputs, or for features or feature maps."""
+    from mtl_jax import models
+
+    of, width = settings.network, settings.network.width
+    assert width is not None  # resolve_settings fills it
+    if of.model == "conv4":
+        net = models.conv4(ways, width, of.norm, of.downsample, maps)
+    elif maps:
+        raise ValueError(f"{settings.learner} compares feature maps, which {of.model} has none of: use conv4")
+    else:
+        net = models.resnet12(ways, (width, 2 * width, 4 * width, 8 * width), of.norm)
+    return models.in_bfloat16(net) if of.precision == "bfloat16" else net
+
+
+def build_learner(settings: Settings, ways: int | None = None, progress: Any = None) -> "Learner":
+    """The run's learner, for tasks of `ways` classes; those of its training unless given.
+
+    Args:
+        settings: the run's.
+        ways: classes per task.
+        progress: the fraction of the run that is done, for a method that changes over it; its end unless given.
+
+    Raises:
+        ValueError: ways that its head does not have, or a setting out of the factory's range.
+    """
+    from mtl_jax import learners
+
+    method, trained = find_method(settings.learner), settings.task.ways
+    ways = ways or trained
+    if method.network == "head" and ways != trained:
+        raise ValueError(
+            f"{settings.learner} was trained with a head of {trained} ways, not {ways}: "
+            f"give it tasks of {trained} classes, or train with --ways {ways}"
+        )
+    net = network(settings, ways if method.network == "head" else None, method.network == "maps")
+    outside = {"ways": ways, "classes": settings.task.classes, "progress": progress}
+    outside |= {"width": settings.network.width, "norm": settings.network.norm}
+    needs = {k: outside[k] for k in method.needs if outside[k] is not None}
+    return getattr(learners, method.function)(net, **settings.method, **needs)
+
+
+def over_the_run(settings: Settings) -> "Learner | Callable[[Array], Learner]":
+    """What the trainer is given: the learner, or step -> learner for a method that changes with its progress."""
+    if "progress" not in find_method(settings.learner).needs:
+        return build_learner(settings)
+    steps = settings.outer.steps
+    return lambda step: build_learner(settings, progress=step / steps)
+
+
+def with_test_steps(settings: Settings, steps: int) -> Settings:
+    """The settings of the same learner that adapts with another number of inner steps; theta fits both."""
+    for name in ("test_steps", "inner_steps"):
+        if name in settings.method:
+            return change(settings, **{name: steps})
+    raise ValueError(f"{settings.learner} adapts without gradient steps: leave --inner-steps out")
+
+
+def test_steps(settings: Settings) -> int:
+    """How many inner steps the learner takes at test, 0 for none."""
+    return settings.method.get("test_steps") or settings.method.get("inner_steps") or 0

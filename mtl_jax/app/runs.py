@@ -1,0 +1,146 @@
+"""A run read back from its folder: settings, learner and theta."""
+
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mtl_jax.app.methods import METHODS, build_learner, find_method, has_setting, method_options, resolve_settings
+from mtl_jax.app.settings import Settings, all_fields
+
+if TYPE_CHECKING:
+    from mtl_jax.data.pool import ClassPool
+    from mtl_jax.types import Learner, PyTree
+
+RENAMED = {"rates": "lr_multipliers"}  # settings of version 0.1.0 that have another name now
+
+
+class Run(NamedTuple):
+    """A trained run: its settings, its learner, and the parameters of its best validation (or its last)."""
+
+    settings: Settings
+    learner: "Learner"
+    theta: "PyTree"
+
+
+def load_run(run: str | PathLike[str]) -> Run:
+    """Read a trained run.
+
+    Args:
+        run: its folder.
+
+    Returns:
+        Run(settings, learner, theta); theta's leaves are numpy arrays.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or it holds no run.
+        ValueError: a file of it is damaged or of another model.
+    """
+    settings = read_settings(run)
+    return Run(settings, build_learner(settings), load_theta(run, settings))
+
+
+def read_settings(folder: str | PathLike[str]) -> Settings:
+    """The settings that a run was trained with.
+
+    Raises:
+        FileNotFoundError: no such folder, or no config.json in it.
+        ValueError: config.json is not what `mtl-jax train` writes.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no config.json in {folder}: give the folder of a run that mtl-jax train wrote")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): restore it, or train again") from error
+    missing = [k for k in ("learner", "dataset", "image_shape") if not isinstance(config, dict) or k not in config]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: give the folder of a run that mtl-jax train wrote")
+    try:
+        return resolve_settings(_of_this_version(config))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not what mtl-jax train writes: {error}") from error
+
+
+def _of_this_version(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that its learner has; version 0.1.0 wrote every learner's settings into each file."""
+    method = find_method(config["learner"])
+    own, common = method_options(method), all_fields()
+    every = {*common, *(name for each in METHODS.values() for name in method_options(each)), "learner"}
+    given = {}
+    for old, value in config.items():
+        name = RENAMED.get(old, old)
+        if name not in every:
+            raise ValueError(f"unknown setting {old!r}")
+        mine = name in own and not (value is None and not own[name].optional)
+        ours = name in common and has_setting(method, name) and not (value is None and common[name].default is not None)
+        if mine or ours or name == "learner":
+            given[name] = value
+    return given
+
+
+def load_pool(settings: Settings, split: str, dataset: str | None = None) -> "ClassPool":
+    """A split, of the run's data set or another, in the image size and channels that the run was trained on.
+
+    Raises:
+        ValueError: no data set is named; or as `datasets.load`.
+    """
+    from mtl_jax.data import datasets
+
+    task = settings.task
+    name = dataset or task.dataset
+    if name is None:
+        raise ValueError("no data set: give --dataset NAME (see mtl-jax datasets) or --dataset folder:/path")
+    size, channels = task.image_size, None
+    if task.image_shape is not None and len(task.image_shape) == 3:
+        size, channels = task.image_shape[0], task.image_shape[2]
+    extra = {"split_file": task.split_file} if task.split_file and name == task.dataset else {}
+    return datasets.load(name, split, size, channels=channels, **extra)
+
+
+def load_theta(folder: str | PathLike[str], settings: Settings) -> "PyTree":
+    """Meta-learned parameters of a run: those of its best validation, or its last where there was none.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it is damaged, or it is of another model than `settings`'s.
+    """
+    import jax
+
+    from mtl_jax.run import checkpoint
+
+    assert settings.task.image_shape is not None
+    x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), "float32")
+    like = jax.eval_shape(build_learner(settings).init, jax.random.key(0), x)  # shapes alone: the values are read
+    return checkpoint.load_theta(Path(folder) / "checkpoints", like)
+
+
+def seconds_so_far(folder: str | PathLike[str], steps: int) -> float:
+    """Training time of a run that is to go on until `steps`.
+
+    Raises:
+        ValueError: it is past that step already.
+    """
+    done = [int(path.name) for path in (Path(folder) / "checkpoints").glob("*") if path.name.isdigit()]
+    if max(done, default=0) > steps:
+        raise ValueError(f"{folder} is at step {max(done)} already: give --steps {max(done)} or more to resume")
+    return float(read_result(folder).get("seconds", 0.0))
+
+
+def read_result(folder: str | PathLike[str]) -> dict[str, Any]:
+    """What result.json holds; nothing where there is none, or it is damaged."""
+    try:
+        result = json.loads((Path(folder) / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return result if isinstance(result, dict) else {}
+
+
+def fresh_folder(path: str | PathLike[str]) -> Path:
+    """`path`, or `path`-2, -3, ... where that exists already."""
+    folder, number = Path(path), 1
+    while folder.exists():
+        number += 1
+        folder = Path(f"{path}-{number}")
+    return folder

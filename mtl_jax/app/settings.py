@@ -1,0 +1,202 @@
+"""A run's settings: four frozen dataclasses and a method's own, checked at once, and one flat JSON on disk."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from typing import Any
+
+NORMS = ("transductive", "support", "none")
+AUGMENTATIONS = ("none", "rotations", "flip_crop")
+
+
+def setting(default: Any, about: str, **limits: Any) -> Any:
+    """A dataclass field with its help and limits.
+
+    Args:
+        default: what stands unless it is given.
+        about: one line of help, with the unit.
+        limits: least, most (numbers); above (a number it must exceed); choices (words); only ("tasks", "batches" or
+            "pretrained": the methods that have it); option=False for what is found out rather than given.
+    """
+    return field(default=default, metadata={"about": about, **limits})
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """Where tasks come from."""
+
+    dataset: str | None = setting(None, "data set: a name (see mtl-jax datasets), or folder:/path and the like")
+    split_file: str | None = setting(None, "JSON file of the classes of train, val and test")
+    image_size: int | None = setting(None, "pixels of a side; the data set's unless given", least=1, most=4096)
+    augment: str | None = setting(None, "training augmentation; the data set's unless given", choices=AUGMENTATIONS)
+    ways: int = setting(5, "classes per task", least=1, most=100_000)
+    shots: int = setting(1, "support images per class", least=1, most=100_000)
+    queries: int = setting(15, "query images per class", least=1, most=100_000)
+    tasks: int = setting(16, "tasks per step", least=1, most=1_000_000)
+    sizes: tuple[tuple[int, int, int], ...] | None = setting(
+        None, "WAYS,SHOTS,QUERIES of several sizes of task, one of them drawn per step", only="tasks"
+    )
+    hard_tasks: bool = setting(False, "after random steps, one step of tasks of the classes they failed on", only="tasks")
+    batch: int = setting(64, "images per batch of pre-training", least=1, most=1_000_000, only="batches")
+    image_shape: tuple[int, ...] | None = setting(None, "shape of one input", option=False)
+    classes: int | None = setting(None, "classes of pre-training", option=False, only="batches")
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The network, and where its weights start."""
+
+    model: str = setting("conv4", "network", choices=("conv4", "resnet12"))
+    width: int | None = setting(None, "filters of the first block; 64 for conv4, 16 for resnet12", least=1, most=8192)
+    norm: str = setting("transductive", "whose moments normalise the queries", choices=NORMS)
+    downsample: str | None = setting(
+        None, "conv4's max-pool, or its convolutions' stride of 2; pool for conv4", choices=("pool", "stride")
+    )
+    precision: str = setting(
+        "float32", "of the network's arithmetic; parameters stay float32", choices=("float32", "bfloat16")
+    )
+    init: str | None = setting(None, "folder of a run whose network to start from")
+    pretrain_steps: int | None = setting(
+        None, "steps of the pre-training that is done where --init names no run; 2000 unless given", least=1,
+        most=10**9, only="pretrained",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OuterSettings:
+    """The outer optimiser."""
+
+    steps: int = setting(1000, "meta-steps in all", least=1, most=10**9)
+    meta_lr: float = setting(1e-3, "outer rate", above=0.0)
+    schedule: str = setting("cosine", "of the outer rate", choices=("constant", "cosine", "linear", "step"))
+    optimizer: str = setting("adam", "outer rule", choices=("adam", "adamw", "sgd"))
+    momentum: float = setting(0.0, "of sgd", least=0.0)
+    weight_decay: float = setting(0.0, "of adamw and sgd", least=0.0)
+    clip: float = setting(10.0, "largest norm of the meta-gradient, 0 for none", least=0.0)
+    lr_multipliers: Mapping[str, float] | None = setting(
+        None, "PART=FACTOR,...: what the outer rate is multiplied by for parts of theta"
+    )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The run itself."""
+
+    seed: int = setting(0, "of all randomness", least=0, most=2**32 - 1)
+    task_chunk: int | None = setting(None, "tasks at a time: less memory, the same result", least=1, most=1_000_000)
+    val_every: int = setting(500, "meta-steps between validations", least=1, most=10**9)
+    val_episodes: int = setting(200, "episodes of a validation", least=1, most=10**7)
+    log_every: int = setting(50, "meta-steps per row of metrics.jsonl", least=1, most=10**9)
+    patience: int | None = setting(None, "validations without a better score after which to stop", least=1, most=10**9)
+    tensorboard: bool = setting(False, "also write TensorBoard files into the run's folder")
+
+
+GROUPS = (TaskSettings, NetworkSettings, OuterSettings, RunSettings)
+WIDTHS = {"conv4": 64, "resnet12": 16}  # of the first block, unless a width is given
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of a run: the learner's name, the four groups, and the arguments of the method's factory."""
+
+    learner: str
+    task: TaskSettings
+    network: NetworkSettings
+    outer: OuterSettings
+    run: RunSettings
+    method: Mapping[str, Any]
+
+
+def all_fields() -> dict[str, Field]:
+    """Every field of the four groups by name."""
+    return {each.name: each for group in GROUPS for each in fields(group)}
+
+
+def flat(settings: Settings) -> dict[str, Any]:
+    """All settings in one dict, as config.json holds them."""
+    groups = (settings.task, settings.network, settings.outer, settings.run)
+    whole = {"learner": settings.learner}
+    for group in groups:
+        whole |= {k: _plain(v) for k, v in asdict(group).items()}
+    return whole | {k: v for k, v in settings.method.items()}
+
+
+def check(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> Any:
+    """The value in its kind, or ValueError with what would be right."""
+    said = name.replace("_", "-")
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{said} is a switch: true or false, not {value!r}")
+        return value
+    if kind is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{said} must be a word, not {value!r}")
+        choices = limits.get("choices", ())
+        if choices and value not in choices:
+            raise ValueError(f"unknown {said} {value!r}: choose one of {', '.join(choices)}")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{said} must be a number, not {value!r}")
+    if kind is int and (isinstance(value, float) and not value.is_integer()):
+        raise ValueError(f"{said} must be a whole number, not {value}")
+    if not math.isfinite(value):
+        raise ValueError(f"{said} must be finite, not {value}")
+    least, most, above = (limits.get(k) for k in ("least", "most", "above"))
+    if least is not None and value < least:
+        raise ValueError(f"{said} must be at least {least}, not {value}")
+    if above is not None and value <= above:
+        raise ValueError(f"{said} must be above {above:g}, not {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{said} must be at most {most}, not {value}")
+    return kind(value)
+
+
+def kind_of(each: Field) -> type | None:
+    """int, float, str or bool by a field's annotation; None for what has a form of its own."""
+    names = {"int": int, "float": float, "str": str, "bool": bool}
+    text = each.type if isinstance(each.type, str) else getattr(each.type, "__name__", str(each.type))
+    return names.get(text.split(" | ")[0])
+
+
+def checked_group(group: type, values: Mapping[str, Any]) -> Any:
+    """One of the four dataclasses with each of its values checked."""
+    ready = {}
+    for each in fields(group):
+        value = values.get(each.name, each.default)
+        kind = kind_of(each)
+        if value is not None and kind is not None:
+            value = check(each.name, value, kind, each.metadata)
+        elif value is not None:
+            value = FORMS[each.name](value)
+        elif each.default is not None:
+            raise ValueError(f"{each.name.replace('_', '-')} cannot be left empty: its default is {each.default}")
+        ready[each.name] = value
+    return group(**ready)
+
+
+def _sizes(value: Any) -> tuple[tuple[int, int, int], ...]:
+    rows = []
+    for row in value:
+        if len(row) != 3:
+            raise ValueError(f"sizes are WAYS,SHOTS,QUERIES each, not {row!r}")
+        names = ("ways", "shots", "queries")
+        rows.append(tuple(check(n, v, int, all_fields()[n].metadata) for n, v in zip(names, row, strict=True)))
+    return tuple(rows)
+
+
+def _multipliers(value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"lr-multipliers are PART=FACTOR,..., not {value!r}")
+    return {str(k): check(f"lr-multipliers of {k}", v, float, {"least": 0.0}) for k, v in value.items()}
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(check("image-shape", v, int, {"least": 1}) for v in value)
+
+
+FORMS = {"sizes": _sizes, "lr_multipliers": _multipliers, "image_shape": _shape}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON gives back as it is: tuples as lists."""
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,56 @@
+"""How programs meet the machine: CPU cores as devices, memory kept, and the cache of compiled programs."""
+
+import contextlib
+import ctypes
+import os
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache folder, unless JAX has been given another or it cannot be written.
+
+    The folder is the user's alone: whoever could write a program there could run it as this user.
+    """
+    import jax
+
+    from mtl_jax.data.images import cache_folder
+
+    folder = cache_folder() / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+            return
+    except OSError:
+        return
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def configure_cpu() -> None:
+    """Make each core of a CPU a device of its own, which tasks are then spread over, and keep memory once it is had.
+
+    A meta-step is thousands of small operations, which one core does better alone than two share; and a third of its
+    time can go into the page faults of buffers that are handed back to the system and asked for again. Programs run in
+    the thread that calls them, whose memory grows without limit: another thread's large buffers would go back each
+    time, and one pool of memory for all threads makes them wait for each other, most of all once a compilation has left
+    it in pieces. It must come before JAX is first used; later, or where the number of CPU devices has been set, cores
+    stay as they are.
+    """
+    import jax
+
+    _keep_memory()
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if jax.config.jax_num_cpu_devices < 1:  # type: ignore[attr-defined]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with contextlib.suppress(RuntimeError):  # JAX is in use
+            jax.config.update("jax_num_cpu_devices", cores)
+
+
+def _keep_memory() -> None:
+    """Tell the C library (glibc; others are left alone) to use freed memory again rather than give it back."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        for name, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
+            mallopt(name, value)

@@ -1,0 +1,117 @@
+"""Recorder: what a run leaves behind as it goes: history, best parameters, and, in a folder, rows and checkpoints."""
+
+import logging
+import math
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.run import checkpoint
+from mtl_jax.run.metrics import append_jsonl, read_jsonl, write_json, write_text
+from mtl_jax.run.pacing import Window
+from mtl_jax.types import PyTree, TrainState
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """One run's history and best parameters, in memory and, given a folder, on disk; `close` it at the end.
+
+    Attributes:
+        path: the folder, or None.
+        history: one dict per logged row, those of the run before it was resumed included.
+        best_theta, best_score: of the best validation so far, the first of equals; None before any.
+        running: whether its loss is still finite.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str] | None = None,
+        config: Mapping[str, Any] | None = None,
+        resume: bool = False,
+    ):
+        """Check a folder for a new run, or an old run's to go on; nothing is written yet.
+
+        Raises:
+            ValueError: the folder holds a run and `resume` is not set, is set and there is none, or is no folder.
+        """
+        self.path = None if path is None else Path(path)
+        self.history: list[dict[str, Any]] = []
+        self.best_theta: PyTree = None
+        self.best_score: float | None = None
+        self.running = True
+        self.window = Window()
+        self._config, self._manager = config, None
+        if self.path is None:
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file: give a folder for the run")
+        ran = (self.path / "checkpoints").exists() or (self.path / "metrics.jsonl").exists()
+        if ran and not resume:
+            raise ValueError(
+                f"{self.path} already holds a run: resume it (--resume, in Python resume=True), or choose another folder"
+            )
+        if resume and not ran:
+            raise ValueError(f"nothing to resume in {self.path}: it holds no run; start one without resume")
+
+    def restore(self, like: TrainState) -> TrainState:
+        """The last state saved in the folder; history and best parameters become those up to it.
+
+        Raises:
+            CheckpointError: see `checkpoint.restore`.
+        """
+        assert self.path is not None
+        folder = self.path / "checkpoints"
+        state = checkpoint.restore(folder, like)
+        rows = read_jsonl(self.path / "metrics.jsonl")
+        self.history = [row for row in rows if row["step"] <= int(state.step)]
+        self.best_score = checkpoint.best_score(folder)
+        if self.best_score is not None:
+            self.best_theta = checkpoint.restore(folder, like, best=True).theta
+        return state
+
+    def start(self) -> None:
+        """Make the folder, write its config, and leave only this run's history in metrics.jsonl."""
+        if self.path is None:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self._config is not None:
+            write_json(self.path / "config.json", self._config)
+        write_text(self.path / "metrics.jsonl", "")
+        for row in self.history:
+            append_jsonl(self.path / "metrics.jsonl", row)
+        self._manager = checkpoint.open_manager(self.path / "checkpoints")
+
+    def judge(self, theta: PyTree, score: float) -> bool:
+        """Take in a validation score, higher is better; whether it is the best so far.
+
+        A score that is not finite never is: such a network would otherwise pass for one that guesses.
+        """
+        if not math.isfinite(score):
+            log.warning("the validation score is not finite: these parameters are not taken for the best")
+            return False
+        if self.best_score is not None and score <= self.best_score:
+            return False
+        self.best_theta, self.best_score = jax.tree.map(jnp.array, theta), score
+        return True
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Add a row to the history, and begin the next window of means."""
+        self.history.append(row)
+        self.window = Window()
+        if self.path is not None:
+            append_jsonl(self.path / "metrics.jsonl", row)
+
+    def save(self, state: TrainState, score: float | None = None) -> None:
+        """Write a checkpoint; `score` is its validation score if that is the best so far."""
+        if self._manager is not None:
+            checkpoint.save(self._manager, state, score)
+
+    def close(self) -> None:
+        """Finish writing."""
+        if self._manager is not None:
+            self._manager.close()
