@@ -16,8 +16,9 @@ import sys
 from pathlib import Path
 
 from peers.processes import environment, timed
+from tools import read_rows
 
-from mtl_jax.run.metrics import read_rows, write_json
+from mtl_jax.run.metrics import write_json
 
 SIZES = {  # learner, ways, queries, tasks, inner steps; one shot
     "A": ("maml", 5, 15, 8, 5), "B": ("maml", 5, 1, 32, 1), "C": ("maml", 20, 1, 16, 5), "D": ("protonet", 60, 5, 1, 0),

@@ -16,7 +16,7 @@ Result: norm transductive (support): cpu 51.07 ± 0.72 % (49.15 ± 0.70), 18 min
     linear head give 52.47 ± 0.69 % (50.43 ± 0.68). paper: not run.
 """
 
-from mtl_jax.run.publish import publish
+from tools import publish
 
 CPU = {
     "learner": "maml", "dataset": "cifar_fs", "width": 32, "ways": 5, "shots": 1, "queries": 10, "tasks": 4,

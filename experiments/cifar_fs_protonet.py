@@ -13,7 +13,7 @@ Result: cpu: 1 shot 54.78 ± 0.69 % (norm transductive), 52.88 ± 0.67 % (suppor
     1 shot 56.47 ± 0.71 % (54.70 ± 0.68), 5 shots 73.42 ± 0.58 % (72.59 ± 0.57); 8 minutes more.
 """
 
-from mtl_jax.run.publish import publish
+from tools import publish
 
 CPU = {
     "learner": "protonet", "dataset": "cifar_fs", "ways": 20, "shots": 5, "queries": 5, "tasks": 1, "steps": 6000,

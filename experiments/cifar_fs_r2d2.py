@@ -11,7 +11,7 @@ Result: cpu: 1 shot 57.05 ± 0.72 % (norm transductive), 54.25 ± 0.69 % (suppor
     4,000 (54.56 % at 1 shot), then on to 12,000 with that of 12,000. paper: not run.
 """
 
-from mtl_jax.run.publish import publish
+from tools import publish
 
 CPU = {
     "learner": "r2d2", "dataset": "cifar_fs", "ways": 20, "shots": 1, "queries": 5, "tasks": 2, "steps": 12000,

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mtl_jax import datasets, evaluate, learners, models, sample_episode, train
-from mtl_jax.run import plot
-from mtl_jax.run.folder import fresh_folder
+from mtl_jax.app import plot
+from mtl_jax.app.progress import Progress
+from mtl_jax.app.runs import fresh_folder
+from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
-from mtl_jax.run.progress import Progress
-from mtl_jax.run.setup import tune_cpu
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--episodes", type=int, default=600)
     args = parser.parse_args()
-    tune_cpu()
+    configure_cpu()
     console = Console()
     console.print("drawing the glyphs (once, about half a minute) ...")
     pool, val = (datasets.load("glyphs", split) for split in ("train", "val"))
@@ -37,7 +37,7 @@ def main() -> None:
         run = train(
             learners.protonet(models.conv4(None, 32)), pool, jax.random.key(0), ways=60, shots=1, queries=5, tasks=1,
             steps=args.steps, optimizer=meta_optimizer(2e-3, args.steps), augment="rotations", val_pool=val,
-            val_size=(5, 1, 15), val_every=200, out=args.out or fresh_folder("runs/demo"), on_progress=progress,
+            val_size=(5, 1, 15), val_every=200, out=args.out or fresh_folder("runs/demo"), callbacks=[progress],
         )  # fmt: skip
     table = Table("source", "target", "5-way 1-shot", "episodes", "norm", title="source domain → target domain")
     rows = []
@@ -48,7 +48,7 @@ def main() -> None:
         test = datasets.load(target, "test")
         for norm in ("transductive", "support"):
             learner = learners.protonet(models.conv4(None, 32, norm))
-            seen = evaluate(learner, run.theta, test, jax.random.key(1), 5, 1, 15, args.episodes)
+            seen = evaluate(learner, run.theta, test, jax.random.key(1), episodes=args.episodes)
             name = "glyphs, unseen scripts" if target == "glyphs" else target
             table.add_row(
                 "glyphs", name, f"{100 * seen.accuracy:.1f} ± {100 * seen.ci95:.1f} %", str(args.episodes), norm

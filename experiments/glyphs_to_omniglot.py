@@ -7,7 +7,7 @@ Result: norm transductive (support): glyphs 95.64 ± 0.35 % (95.07 ± 0.36), omn
     digits 80.40 ± 0.57 % (78.89 ± 0.58); 26 minutes of training on one of two shared CPU cores.
 """
 
-from mtl_jax.run.publish import publish
+from tools import publish
 
 CPU = {
     "learner": "protonet", "dataset": "glyphs", "width": 32, "ways": 60, "shots": 1, "queries": 5, "tasks": 1,

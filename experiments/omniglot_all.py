@@ -15,12 +15,10 @@ from functools import partial
 from pathlib import Path
 
 import jax
+from tools import fill_methods, launch_for, score_run
 
-from mtl_jax.run.budget import launch_for
-from mtl_jax.run.methods import METHODS, complete
-from mtl_jax.run.metrics import fill_methods
-from mtl_jax.run.report import score_run
-from mtl_jax.run.setup import tune_cpu
+from mtl_jax.app.methods import METHODS, given_of, resolve_settings
+from mtl_jax.run.backend import configure_cpu
 
 INNER = {"downsample": "stride", "queries": 5, "meta_lr": 2e-3}
 ONE = INNER | {"inner_steps": 1, "test_steps": 3}
@@ -36,11 +34,11 @@ KEPT = ("downsample", "width", "ways", "queries", "tasks", "inner_steps", "test_
 
 def measure(name: str, minutes: float, out: Path) -> dict:
     """Train for the time given, then test under both norms."""
-    config = complete({"learner": name, "dataset": "omniglot", **SETTINGS[name]})
+    config = resolve_settings({"learner": name, "dataset": "omniglot", **SETTINGS[name]})
     _, result = launch_for(config, minutes, out / name)
     row = {"method": name, "tests": score_run(out / name, shots=(1,))}
     row |= {k: result[k] for k in ("steps", "ms_a_step", "seconds")}
-    return row | {"setting": {k: config[k] for k in KEPT}}
+    return row | {"setting": {k: given_of(config).get(k) for k in KEPT}}
 
 
 def main() -> None:
@@ -50,7 +48,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--out", type=Path, default=Path("runs/omniglot_all"))
     args = parser.parse_args()
-    tune_cpu()
+    configure_cpu()
     about = {"experiment": "omniglot_all", "minutes": args.minutes, "cores": jax.local_device_count()}
     one = partial(measure, minutes=args.minutes, out=args.out)
     rows = fill_methods(args.out / "result.json", about, args.methods, one)

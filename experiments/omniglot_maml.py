@@ -14,10 +14,10 @@ import argparse
 import jax
 
 from mtl_jax import datasets, evaluate, learners, models, train
+from mtl_jax.app.progress import Progress
+from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
-from mtl_jax.run.progress import Progress
-from mtl_jax.run.setup import tune_cpu
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
-    tune_cpu()
+    configure_cpu()
 
     def learner(norm: str):
         return learners.maml(models.conv4(5, 64, norm, "stride"), inner_lr=0.4, inner_steps=1, test_steps=3)
@@ -39,7 +39,7 @@ def main() -> None:
         run = train(
             learner("transductive"), pool, key, ways=5, shots=1, queries=5, tasks=16, steps=args.steps,
             optimizer=meta_optimizer(2e-3, args.steps), augment="rotations", val_pool=val, val_size=(5, 1, 15),
-            val_every=500, out=args.out, resume=args.resume, on_progress=progress,
+            val_every=500, out=args.out, resume=args.resume, callbacks=[progress],
         )  # fmt: skip
     rows = []
     for norm in ("transductive", "support"):

@@ -13,10 +13,10 @@ import argparse
 import jax
 
 from mtl_jax import datasets, evaluate, learners, models, train
+from mtl_jax.app.progress import Progress
+from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
-from mtl_jax.run.progress import Progress
-from mtl_jax.run.setup import tune_cpu
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
-    tune_cpu()
+    configure_cpu()
 
     def learner(norm: str):
         return learners.protonet(models.conv4(None, 64, norm))
@@ -38,11 +38,11 @@ def main() -> None:
         run = train(
             learner("transductive"), pool, key, ways=60, shots=1, queries=5, tasks=1, steps=args.steps,
             optimizer=meta_optimizer(2e-3, args.steps), augment="rotations", val_pool=val, val_size=(5, 1, 15),
-            val_every=150, out=args.out, resume=args.resume, on_progress=progress,
+            val_every=150, out=args.out, resume=args.resume, callbacks=[progress],
         )  # fmt: skip
     rows = []
     for norm, shots in (("transductive", 1), ("support", 1), ("transductive", 5), ("support", 5)):
-        seen = evaluate(learner(norm), run.theta, test, jax.random.key(1), 5, shots, 15, episodes=1000)
+        seen = evaluate(learner(norm), run.theta, test, jax.random.key(1), shots=shots, episodes=1000)
         rows.append({"norm": norm, "shots": shots, "accuracy": seen.accuracy, "ci95": seen.ci95})
         print(
             f"omniglot 5-way {shots}-shot, protonet, norm {norm}: {100 * seen.accuracy:.2f} ± {100 * seen.ci95:.2f} %"

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import jax
 import optax
+from tools import fill_methods
 
 from mtl_jax import Learner, evaluate, learners, models, train
-from mtl_jax.data.sinusoid import SinusoidPool, sample_sinusoid
-from mtl_jax.run.metrics import fill_methods
+from mtl_jax.app.progress import Progress
+from mtl_jax.data import sources
+from mtl_jax.data.sinusoid import SinusoidPool
+from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.optimizer import meta_optimizer
-from mtl_jax.run.progress import Progress
-from mtl_jax.run.setup import tune_cpu
 
 INNER = {  # rate and steps of the inner loop in training
     "maml": (0.01, 1), "fomaml": (0.01, 1), "anil": (0.01, 5), "boil": (0.01, 1), "meta_sgd": (0.01, 1),
@@ -47,18 +48,18 @@ def learner(name: str, test_steps: int | None = None) -> Learner:
 
 def measure(name: str, steps: int) -> dict:
     """Train, then test after every number of steps from every number of shots."""
-    pool, draw, steps = SinusoidPool(), partial(sample_sinusoid, shots=10, queries=10), steps // LESS.get(name, 1)
+    pool, draw, steps = SinusoidPool(), sources.sinusoids(shots=10, queries=10), steps // LESS.get(name, 1)
     outer = (1.0, steps, "linear", "sgd", None) if name == "reptile" else (1e-3, steps)
     with Progress(steps, name) as progress:
         run = train(
             learner(name), pool, jax.random.key(0), tasks=25, steps=steps, optimizer=meta_optimizer(*outer),
-            sample=draw, log_every=1000, on_progress=progress,
+            source=draw, log_every=1000, callbacks=[progress],
         )  # fmt: skip
     rows = []
     for shots in SHOTS:
         for test_steps in STEPS:
-            draw = partial(sample_sinusoid, shots=shots, queries=100)
-            seen = evaluate(learner(name, test_steps), run.theta, pool, jax.random.key(1), episodes=1000, sample=draw)
+            draw = sources.sinusoids(shots=shots, queries=100)
+            seen = evaluate(learner(name, test_steps), run.theta, pool, jax.random.key(1), episodes=1000, source=draw)
             rows.append({"shots": shots, "steps": test_steps, "mse": seen.mean, "ci95": seen.ci95})
     return {"method": name, "meta_steps": steps, "seconds": run.seconds, "inner": INNER[name], "test": rows}
 
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--out", type=Path, default=Path("runs/sinusoid_all"))
     args = parser.parse_args()
-    tune_cpu()
+    configure_cpu()
     about = {"experiment": "sinusoid_all", "meta_steps": args.steps}
     rows = fill_methods(args.out / "result.json", about, args.methods, partial(measure, steps=args.steps))
     print("| method | " + " | ".join(f"{k} shots, {n}" for k in SHOTS for n in STEPS) + " |")

@@ -17,13 +17,14 @@ from pathlib import Path
 import jax
 
 from mtl_jax import Learner, evaluate, learners, models, train
+from mtl_jax.app import plot
+from mtl_jax.app.progress import Progress
+from mtl_jax.data import sources
 from mtl_jax.data.sinusoid import SinusoidPool, sample_sinusoid
 from mtl_jax.learners.objective import objective
-from mtl_jax.run import plot
+from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
-from mtl_jax.run.progress import Progress
-from mtl_jax.run.setup import tune_cpu
 
 NET = models.mlp(1)
 
@@ -40,27 +41,28 @@ def main() -> None:
     parser.add_argument("--out", default="runs/sinusoid_maml")
     parser.add_argument("--steps", type=int, default=70000)
     args = parser.parse_args()
-    tune_cpu()
-    key, pool, sample = jax.random.key(0), SinusoidPool(), partial(sample_sinusoid, shots=10, queries=10)
-    test = partial(sample_sinusoid, shots=10, queries=100)
+    configure_cpu()
+    key, pool, sample = jax.random.key(0), SinusoidPool(), sources.sinusoids(shots=10, queries=10)
+    test = sources.sinusoids(shots=10, queries=100)
+    draw = partial(sample_sinusoid, shots=10, queries=100)
     runs, rows = {}, []
     for name, learner in (("maml", learners.maml(NET, 0.01, 1)), ("pre-training", pooled())):
         with Progress(args.steps, name) as progress:
             runs[name] = train(
                 learner, pool, key, tasks=25, steps=args.steps, optimizer=meta_optimizer(1e-3, args.steps, "constant"),
-                sample=sample, val_pool=pool, val_sample=test, val_every=5000, log_every=1000,
-                out=Path(args.out) / name, on_progress=progress,
+                source=sample, val_pool=pool, val_source=test, val_every=5000, log_every=1000,
+                out=Path(args.out) / name, callbacks=[progress],
             )  # fmt: skip
         for steps in (1, 5, 10):
             adapted = learners.maml(NET, 0.01, steps)
-            seen = evaluate(adapted, runs[name].theta, pool, jax.random.key(1), episodes=1000, sample=test)
+            seen = evaluate(adapted, runs[name].theta, pool, jax.random.key(1), episodes=1000, source=test)
             rows.append({"method": name, "steps": steps, "mse": seen.mean, "ci95": seen.ci95})
             print(f"{name}, {steps} steps: mean squared error {seen.mean:.3f} ± {seen.ci95:.3f}", flush=True)
     seconds = {name: run.seconds for name, run in runs.items()}
     setting = {"experiment": "sinusoid_maml", "meta_steps": args.steps, "shots": 10, "episodes": 1000}
     write_json(Path(args.out) / "result.json", setting | {"train_seconds": seconds, "test": rows})
     thetas = {name: run.theta for name, run in runs.items()}
-    tasks = jax.vmap(test, in_axes=(0, None))(jax.random.split(jax.random.key(2), 3), pool)
+    tasks = jax.vmap(draw, in_axes=(0, None))(jax.random.split(jax.random.key(2), 3), pool)
     plot.regression(learners.maml(NET, 0.01, 10), thetas, tasks, Path(args.out) / "sinusoids.png")
 
 

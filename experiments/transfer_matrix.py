@@ -17,13 +17,14 @@ import argparse
 import re
 from pathlib import Path
 
-from mtl_jax.run import plot
-from mtl_jax.run.budget import launch_for
-from mtl_jax.run.launch import finish
-from mtl_jax.run.methods import complete
-from mtl_jax.run.metrics import read_rows, write_json
-from mtl_jax.run.report import score_run
-from mtl_jax.run.setup import read_config, tune_cpu
+from tools import launch_for, read_rows, score_run
+
+from mtl_jax.app import plot
+from mtl_jax.app.launch import train_or_resume
+from mtl_jax.app.methods import resolve_settings
+from mtl_jax.app.runs import read_settings
+from mtl_jax.run.backend import configure_cpu
+from mtl_jax.run.metrics import write_json
 
 FEATURES = {"ways": 20, "queries": 5, "tasks": 2, "meta_lr": 2e-3}
 STEPS = {"downsample": "stride", "queries": 5, "inner_steps": 1, "test_steps": 3, "meta_lr": 2e-3}
@@ -35,9 +36,9 @@ def trained(source: str, method: str, minutes: float, out: Path) -> Path:
     """The folder of the source's run, trained unless it is there."""
     folder = out / re.sub(r"\W+", "-", f"{source}-{method}")
     if (folder / "checkpoints").exists():
-        finish(read_config(folder), folder)
+        train_or_resume(read_settings(folder), folder)
     else:
-        config = complete({"learner": method, "dataset": source, "shots": 1, **SETTINGS.get(method, {})})
+        config = resolve_settings({"learner": method, "dataset": source, "shots": 1, **SETTINGS.get(method, {})})
         launch_for(config, minutes, folder)
     return folder
 
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--out", type=Path, default=Path("runs/transfer_matrix"))
     args = parser.parse_args()
-    tune_cpu()
+    configure_cpu()
     file = args.out / "result.json"
     cells = read_rows(file, "cells")
     seen = {(cell["source"], cell["method"], cell["target"]) for cell in cells}

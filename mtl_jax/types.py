@@ -120,7 +120,9 @@ class TrainState(NamedTuple):
 
 
 TaskDraw = Callable[[Array, PyTree, PyTree], Episode]  # (key, state, pool) -> one task, pure
-TaskFeed = Callable[[Array, Any, int, int, int], Iterator[PyTree]]  # (key, pool, tasks, start, stop) -> one tree per step
+TaskFeed = Callable[
+    [Array, Any, int, int, int], Iterator[PyTree]
+]  # (key, pool, tasks, start, stop) -> one tree per step
 
 
 class TaskSource(NamedTuple):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,8 +16,9 @@ from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from mtl_jax import cli, evaluate
+from mtl_jax.app import load_run, methods, progress, runs
+from mtl_jax.app.settings import all_fields
 from mtl_jax.data.images import cache_folder
-from mtl_jax.run import methods, progress, setup
 
 CLASSES, IMAGES = 4, 6
 TINY = "--ways 3 --queries 2 --tasks 2 --width 4 --image-size 16 --schedule constant"
@@ -38,7 +40,7 @@ def _leave_jax_as_it_was():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder of classes that differ plainly: noise that is bright in one quarter."""
+    """A folder of classes that differ plainly: noise that is bright in one quarter; the same for every split."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for k in range(CLASSES):
         (root / f"class{k}").mkdir()
@@ -72,19 +74,35 @@ def run(trained, tmp_path):
 
 
 def test_help_answers_without_jax():
-    code = "import sys\nfrom mtl_jax import cli\ntry: cli.main(['train', '--help'])\nexcept SystemExit: pass\n"
-    code += "sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--inner-steps" in done.stdout
-    assert all(name in "".join(done.stdout.split()) for name in methods.METHODS)  # lines may break at a hyphen
+    for args, said in ((["train", "maml", "--help"], ["--inner-steps"]), (["train", "--help"], list(methods.METHODS)),
+                       ([], ["mtl-jax train protonet"]), (["learners"], ["arXiv 1703.03400"])):  # fmt: skip
+        code = f"import sys\nfrom mtl_jax import cli\ntry: cli.main({args})\nexcept SystemExit: pass\n"
+        code += "sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
+        done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert all(word in " ".join(done.stdout.split()) for word in said)
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_learners_help_has_its_own_options_and_no_others(name, capsys):
+    assert mtl_jax("train", name, "--help") == 0
+    out = capsys.readouterr().out
+    own = {o.replace("_", "-") for o in methods.method_options(methods.find_method(name))}
+    every = {o.replace("_", "-") for m in methods.METHODS.values() for o in methods.method_options(m)}
+    shown = set(re.findall(r"^ +--([\w-]+)", out, re.MULTILINE))
+    assert own <= shown
+    common = {f.replace("_", "-") for f in all_fields()}
+    assert not (every - own - common) & shown
+    for option in own:  # each is explained
+        text = re.search(rf"^ +--{option}\b.*?(?=^ +--|^\S|\Z)", out, re.MULTILINE | re.DOTALL)[0]
+        assert len(text.split()) > 4, option
 
 
 def test_a_run_leaves_what_rebuilds_it(trained, data):
     config = json.loads((trained / "config.json").read_text())
     assert config["dataset"] == f"folder:{data}"
     assert config["image_shape"] == [16, 16, 1]
-    assert {*methods.DEFAULTS, "learner", "augment"} <= set(config)
+    assert set(config) == {*methods.defaults_of("protonet"), "learner", "image_shape"}
     result = json.loads((trained / "result.json").read_text())
     rows = rows_of(trained)
     assert [row["step"] for row in rows] == [1, 2, 3]
@@ -107,10 +125,10 @@ def test_eval_prints_one_json_object(trained, capfd):
 
 
 def test_the_best_step_is_read_back(trained):
-    config, result = setup.read_config(trained), json.loads((trained / "result.json").read_text())
-    val_key = jax.random.split(jax.random.key(config["seed"]), 3)[2]
-    theta, pool = setup.load_theta(trained, config), setup.load_pool(config, "val")
-    seen = evaluate(methods.build_learner(config), theta, pool, val_key, 3, 1, 2, episodes=4)
+    run, result = load_run(trained), json.loads((trained / "result.json").read_text())
+    val_key = jax.random.split(jax.random.key(run.settings.run.seed), 3)[2]
+    pool = runs.load_pool(run.settings, "val")
+    seen = evaluate(run.learner, run.theta, pool, val_key, ways=3, shots=1, queries=2, episodes=4)
     assert (seen.accuracy, seen.ci95) == (result["val_accuracy"], result["val_ci95"])
 
 
@@ -210,7 +228,16 @@ def test_datasets_are_listed(capsys):
 
 NEW = "train protonet --image-size 16 --width 4 --steps 1 --out {tmp}/new "
 BAD = {  # name: (command, what the line must say)
-    "learner": ("train nonsense --dataset glyphs", "'protonet'"),
+    "learner": ("train nonsense --dataset glyphs", "protonet"),
+    "mistyped learner": ("train ProtoNet --dataset glyphs", "did you mean 'protonet'?"),
+    "mistyped command": ("trian protonet --dataset glyphs", "did you mean 'train'?"),
+    "no learner": ("train --dataset glyphs", "choose one of maml"),
+    "another learner's option": ("train protonet --dataset glyphs --inner-steps 50", "--distance"),
+    "mistyped option": ("train protonet --dataset glyphs --querys 5", "did you mean --queries?"),
+    "no test steps": ("train finetune --dataset glyphs --test-steps 7", "no option --test-steps"),
+    "absurd tasks": ("train protonet --dataset glyphs --tasks 1000000000", "at most 1000000"),
+    "absurd steps": ("train protonet --dataset glyphs --steps 1000000000000", "at most 1000000000"),
+    "another network's": (NEW + "--dataset glyphs --model resnet12 --downsample stride", "conv4's"),
     "option": ("train protonet --dataset glyphs --wayz 3", "--wayz"),
     "no data set": (NEW, "--dataset"),
     "data set": (NEW + "--dataset nonsense", "omniglot"),
@@ -222,7 +249,7 @@ BAD = {  # name: (command, what the line must say)
     "zero": (NEW + "--dataset folder:{data} --shots 0", "at least 1"),
     "negative": (NEW + "--dataset folder:{data} --tasks -1", "at least 1"),
     "rate": (NEW + "--dataset folder:{data} --meta-lr nan", "nan"),
-    "fomaml of order 2": ("train fomaml --dataset folder:{data} --order 2", "order"),
+    "fomaml of order 2": ("train fomaml --dataset folder:{data} --order 2", "no option --order"),
     "not prepared": (NEW + "--dataset omniglot", "TFDS_DATA_DIR"),
     "class of corrupt images": (NEW + "--dataset folder:{tmp}/corrupt --ways 1 --queries 1", "runs empty"),
     "out holds a run": ("train protonet --dataset folder:{data} --out {run}", "--resume"),
@@ -277,7 +304,8 @@ def spoil(trained, folder):
     config = json.loads((folder / "other" / "config.json").read_text())
     (folder / "other" / "config.json").write_text(json.dumps(config | {"width": 8}))
     (folder / "headed").mkdir()
-    (folder / "headed" / "config.json").write_text(json.dumps(config | {"learner": "maml", "order": 2}))
+    headed = {k: v for k, v in config.items() if k not in ("distance", "temperature")}
+    (folder / "headed" / "config.json").write_text(json.dumps(headed | {"learner": "maml", "order": 2}))
     (folder / "broken" / "config.json").write_text('{"learner": "protonet", ')
     for name in ("good", "bad"):
         (folder / "corrupt" / name).mkdir(parents=True)

@@ -22,7 +22,8 @@ BELOW = {  # what each floor may import of the others
     "models": {"types"},
     "learners": {"types", "data", "models"},
     "run": {"types", "data", "models", "learners"},
-    "cli": {"types", "data", "models", "learners", "run"},
+    "app": {"types", "data", "models", "learners", "run"},
+    "cli": {"app", "run"},
 }
 TEXT = {".py", ".md", ".toml", ".txt", ".json", ".ipynb", ".yml", ".yaml", ".cfg", ".sh", ""}
 
@@ -127,13 +128,46 @@ def test_what_is_imported_is_required():
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     asked = {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in asked}
     found = {i.split(".")[0] for path in SOURCES + EXPERIMENTS for i in imports(path.read_text())}
-    found -= sys.stdlib_module_names | {"mtl_jax", "peers"}  # experiments/peers
+    found -= sys.stdlib_module_names | {"mtl_jax", "peers", "tools"}  # of experiments
     homes = metadata.packages_distributions()
     needed = {module: {home.lower().replace("_", "-") for home in homes.get(module, [])} for module in found}
     assert {module for module, names in needed.items() if not names & asked} == set()
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
+def test_the_engine_knows_no_method_no_data_set_and_no_option_by_name():
+    from mtl_jax.app.methods import METHODS
+    from mtl_jax.data import datasets
+
+    words = {*METHODS, *(m.function for m in METHODS.values()), *datasets.DATASETS}
+    for path in (ROOT / "mtl_jax" / "run").glob("*.py"):
+        strings = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
+        assert not words & strings, path.name
+        assert not {s for s in strings if isinstance(s, str) and s.startswith("--")}, path.name
+
+
+def test_learners_hold_no_settings_of_the_outer_loop():
+    from mtl_jax.app.settings import OuterSettings, RunSettings
+
+    outer = {*OuterSettings.__dataclass_fields__, *RunSettings.__dataclass_fields__, "tasks"}
+    for path in (ROOT / "mtl_jax" / "learners").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        keys = {
+            k.value for n in ast.walk(tree) if isinstance(n, ast.Dict) for k in n.keys if isinstance(k, ast.Constant)
+        }
+        taken = {a.arg for n in tree.body if isinstance(n, ast.FunctionDef) for a in (*n.args.args, *n.args.kwonlyargs)}
+        assert not outer & (keys | (taken - {"steps"})), path.name  # of an inner loop's own function
+
+
+def test_what_is_laid_out_by_hand_says_why():
+    for path in SOURCES:
+        for line in path.read_text().splitlines():
+            assert "fmt: skip" not in line or re.search(r"# fmt: skip: \w+", line), f"{name(path)}: {line}"
+
+
+TOOLS = ROOT / "experiments" / "tools.py"
+
+
+@pytest.mark.parametrize("path", [path for path in EXPERIMENTS if path != TOOLS], ids=name)
 def test_an_experiment_says_what_it_shows_and_is_short(path):
     source = path.read_text()
     assert ast.get_docstring(ast.parse(source))

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mtl_jax.data.episodes import sample_episode
-from mtl_jax.data.pool import ClassPool
 from mtl_jax.app.cost import count_bytes, count_flops
 from mtl_jax.app.methods import build_learner
 from mtl_jax.app.settings import Settings, TaskSettings
+from mtl_jax.data.episodes import sample_episode
+from mtl_jax.data.pool import ClassPool
 from mtl_jax.run.parallel import auto_chunk, meta_gradient, replicate
 from mtl_jax.types import Array, Episode, PyTree
 

@@ -25,8 +25,13 @@ def train_options(parser: Parser, learner: str | None) -> None:
     options.add_learner_options(parser, learner or "finetune")
     parser.add_argument("--out", help="the run's folder (default: a new one below runs/)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out; only --steps may change")
-    parser.add_argument("--seeds", type=options.count("seeds", 1000), default=1, metavar="N",
-                        help="train with as many seeds at once (default: 1)")  # fmt: skip
+    parser.add_argument(
+        "--seeds",
+        type=options.count("seeds", 1000),
+        default=1,
+        metavar="N",
+        help="train with as many seeds at once (default: 1)",
+    )
     options.add_common(parser, "--json", "--no-cache")
 
 
@@ -49,7 +54,9 @@ def train(args: Namespace) -> None:
             raise Interrupted(f"interrupted; each seed's last step is saved in its folder in {out}, to --resume alone")
         mean = f", mean of best validations {_percent(result['val_accuracy'], result['seeds_ci95'])} over seeds"
         text = f"{result['steps']} steps of {args.seeds} seeds in {result['seconds']:.0f} s"
-        return _report(args.json, {**result, "out": str(out)}, text + (mean if result["best_step"] else "") + f": {out}")
+        return _report(
+            args.json, {**result, "out": str(out)}, text + (mean if result["best_step"] else "") + f": {out}"
+        )
     run, result = launch(settings, out, args.resume)
     if run.interrupted:
         resume = f"mtl-jax train {learner} --out {shlex.quote(str(out))} --resume"
@@ -66,8 +73,10 @@ def _resumed(out: str | None, given: Mapping[str, Any]) -> Any:
         raise ValueError("--resume needs --out DIR: the folder of the run to go on with")
     settings = runs.read_settings(out)
     if given["learner"] != settings.learner:
-        raise ValueError(f"{out} was trained with other settings, learner {settings.learner} there and "
-                         f"{given['learner']} here: leave them out to resume")  # fmt: skip
+        raise ValueError(
+            f"{out} was trained with other settings, learner {settings.learner} there and "
+            f"{given['learner']} here: leave them out to resume"
+        )
     there = methods.given_of(settings)
     here = methods.given_of(methods.resolve_settings({**there, **given}))
     if odd := [k for k in given if here[k] != there[k] and k != "steps"]:
@@ -82,16 +91,22 @@ def eval_options(parser: Parser, learner: str | None) -> None:
     parser.add_argument("--dataset", default=SUPPRESS, help="a name, or folder:/path (default: the run's)")
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
     parser.add_argument("--episodes", type=options.count("episodes"), default=1000, metavar="N", help="default: 1000")
-    for name, about in (("ways", "classes per task"), ("shots", "support images per class"),
-                        ("queries", "query images per class"), ("inner_steps", "gradient steps of the adaptation")):  # fmt: skip
+    for name, about in (
+        ("ways", "classes per task"),
+        ("shots", "support images per class"),
+        ("queries", "query images per class"),
+        ("inner_steps", "gradient steps of the adaptation"),
+    ):
         flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=options.count(name, 100_000), default=SUPPRESS, metavar="N",
-                            help=f"{about} (default: the run's)")  # fmt: skip
+        parser.add_argument(
+            flag, type=options.count(name, 100_000), default=SUPPRESS, metavar="N", help=f"{about} (default: the run's)"
+        )
     options.add_norm(parser, "the run's")
     seed = options.value_of("seed", int, {"least": 0, "most": 2**32 - 1})
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the episodes (default: 0)")
-    parser.add_argument("--task-chunk", type=options.count("task_chunk"), metavar="N",
-                        help="episodes at a time (default: automatic)")  # fmt: skip
+    parser.add_argument(
+        "--task-chunk", type=options.count("task_chunk"), metavar="N", help="episodes at a time (default: automatic)"
+    )
     options.add_common(parser, "--json", "--no-cache")
 
 
@@ -118,10 +133,19 @@ def evaluate(args: Namespace) -> None:
     seen = evaluate(learner, theta, pool, jax.random.key(args.seed), **size, task_chunk=chunk)
     norm = settings.network.norm
     result = {
-        "learner": settings.learner, "dataset": dataset, "split": args.split, "ways": ways, "shots": shots,
-        "queries": queries, "inner_steps": methods.test_steps(settings), "norm": norm, "episodes": args.episodes,
-        "accuracy": seen.accuracy, "ci95": seen.ci95, "seed": args.seed,
-    }  # fmt: skip
+        "learner": settings.learner,
+        "dataset": dataset,
+        "split": args.split,
+        "ways": ways,
+        "shots": shots,
+        "queries": queries,
+        "inner_steps": methods.test_steps(settings),
+        "norm": norm,
+        "episodes": args.episodes,
+        "accuracy": seen.accuracy,
+        "ci95": seen.ci95,
+        "seed": args.seed,
+    }
     task = f"{ways}-way {shots}-shot on {dataset} ({args.split}, {args.episodes} episodes, norm {norm})"
     _report(args.json, result, f"{settings.learner}, {task}: {_percent(seen.accuracy, seen.ci95)}")
 
@@ -149,8 +173,11 @@ def predict(args: Namespace) -> None:
 
     found = predict(settings, runs.load_theta(args.folder, trained), args.support, args.query, args.invert)
     if settings.network.norm != trained.network.norm and not hasattr(args, "norm"):
-        print(f"mtl-jax: norm {settings.network.norm}: each image is normalised by the support set's moments "
-              "(--norm transductive: by those of all images asked for)", file=sys.stderr)  # fmt: skip
+        print(
+            f"mtl-jax: norm {settings.network.norm}: each image is normalised by the support set's moments "
+            "(--norm transductive: by those of all images asked for)",
+            file=sys.stderr,
+        )
     if args.csv:
         write_csv(found, args.csv)
         print(f"{len(found)} predictions in {args.csv}", file=sys.stderr)
@@ -168,10 +195,13 @@ def bench_options(parser: Parser, learner: str | None) -> None:
     parser.add_argument("--image", type=options.image, default=[28, 28, 1], metavar="HxWxC", help="default: 28x28x1")
     parser.add_argument("--with-sampling", action="store_true", help="draw each step's tasks inside it")
     parser.add_argument("--sweep", metavar="NAME=V1,V2,...", help="measure at each value, such as tasks=1,2,4")
-    parser.add_argument("--out", type=Path, default=Path("runs/sweep"), help="folder of the sweep (default: runs/sweep)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/sweep"), help="folder of the sweep (default: runs/sweep)"
+    )
     parser.add_argument("--trace", type=Path, metavar="DIR", help="write a JAX profiler trace of one step")
-    parser.add_argument("--repeats", type=options.count("repeats", 10_000), default=7, metavar="N",
-                        help="timed steps (default: 7)")  # fmt: skip
+    parser.add_argument(
+        "--repeats", type=options.count("repeats", 10_000), default=7, metavar="N", help="timed steps (default: 7)"
+    )
     options.add_common(parser, "--json", "--no-cache")
 
 
@@ -220,6 +250,10 @@ COMMANDS = {  # name: (what it does, its options, one line about it)
     "bench": (bench, bench_options, "Time a compiled meta-step on made-up episodes."),
     "datasets": (listings.datasets, listings.datasets_options, "List the data sets, or prepare one."),
     "learners": (listings.learners, listings.learners_options, "List the methods, each with its paper."),
-    "plot": (listings.plot, listings.plot_options, "Draw the learning curves of runs; of a single run, also an episode."),
-}  # fmt: skip
+    "plot": (
+        listings.plot,
+        listings.plot_options,
+        "Draw the learning curves of runs; of a single run, also an episode.",
+    ),
+}
 OF_LEARNER = ("train", "bench")  # a learner's name comes first

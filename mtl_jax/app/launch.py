@@ -10,8 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.app.methods import (
-    build_learner, find_method, given_of, over_the_run, resolve_settings,
-)  # fmt: skip
+    build_learner,
+    find_method,
+    given_of,
+    over_the_run,
+    resolve_settings,
+)
 from mtl_jax.app.progress import Progress
 from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings, seconds_so_far
 from mtl_jax.app.settings import Settings
@@ -28,9 +32,21 @@ from mtl_jax.run.train import clear_compiled, train
 from mtl_jax.types import PyTree
 
 SHARED = (  # what a run and the pre-training that it does by itself have in common
-    "dataset", "split_file", "image_size", "augment", "ways", "shots", "queries", "model", "width", "norm",
-    "downsample", "precision", "seed", "val_episodes",
-)  # fmt: skip
+    "dataset",
+    "split_file",
+    "image_size",
+    "augment",
+    "ways",
+    "shots",
+    "queries",
+    "model",
+    "width",
+    "norm",
+    "downsample",
+    "precision",
+    "seed",
+    "val_episodes",
+)
 PRETRAIN_STEPS = 2000  # for a method that pre-trains by itself, unless it is told how many
 
 
@@ -68,9 +84,17 @@ def launch(
         if not quiet:
             given["callbacks"].append(stack.enter_context(_progress(settings)))
         run = train(
-            over_the_run(settings), pool, jax.random.key(settings.run.seed), out=out, config=given_of(settings),
-            resume=resume, theta=theta, hard_tasks=settings.task.hard_tasks, sizes=settings.task.sizes, **given,
-        )  # fmt: skip
+            over_the_run(settings),
+            pool,
+            jax.random.key(settings.run.seed),
+            out=out,
+            config=given_of(settings),
+            resume=resume,
+            theta=theta,
+            hard_tasks=settings.task.hard_tasks,
+            sizes=settings.task.sizes,
+            **given,
+        )
     clear_compiled()  # the learner was made here
     return run, _result(settings, run, out, earlier)
 
@@ -94,10 +118,13 @@ def launch_seeds(
         NonFiniteError: no seed is finite any more.
     """
     alone = {
-        "init": settings.network.init, "hard-tasks": settings.task.hard_tasks, "sizes": settings.task.sizes,
-        "tensorboard": settings.run.tensorboard, "patience": settings.run.patience,
+        "init": settings.network.init,
+        "hard-tasks": settings.task.hard_tasks,
+        "sizes": settings.task.sizes,
+        "tensorboard": settings.run.tensorboard,
+        "patience": settings.run.patience,
         f"{settings.learner}'s pre-training": find_method(settings.learner).pretrained,
-    }  # fmt: skip
+    }
     if odd := [name for name, value in alone.items() if value]:
         raise ValueError(f"seeds trained at once cannot have {odd[0]}: leave --seeds out, and train each alone")
     numbers = [settings.run.seed + i for i in range(seeds)]
@@ -141,27 +168,42 @@ def _prepare(settings: Settings) -> tuple[Settings, Any, dict[str, Any]]:
     task, outer, of_run = settings.task, settings.outer, settings.run
     pool = load_pool(settings, "train")
     facts = datasets.info(str(task.dataset))
-    task = replace(task, augment=task.augment or facts.augment, image_shape=tuple(pool.input_shape))
+    augment = task.augment or facts.augment
+    task = replace(task, augment=augment, image_shape=tuple(pool.input_shape))
     method = find_method(settings.learner)
     given: dict[str, Any] = {"callbacks": [] if of_run.patience is None else [EarlyStopping(of_run.patience)]}
     if method.trains_on == "batches":
-        task = replace(task, classes=batch_classes(pool, task.augment))
-        given["source"] = sources.class_batches(task.batch, task.augment)
+        task = replace(task, classes=batch_classes(pool, augment))
+        given["source"] = sources.class_batches(task.batch, augment)
     settings = replace(settings, task=task)
     build_learner(settings)  # what does not fit is refused before anything is drawn
     val = load_pool(settings, "val") if "val" in facts.splits else None
     ways = task.ways if val is None else min(task.ways, val.classes)
     rule = meta_optimizer(
-        outer.meta_lr, outer.steps, outer.schedule, outer.optimizer, outer.clip or None, outer.weight_decay,
-        outer.momentum, method.undecayed,
-    )  # fmt: skip
+        outer.meta_lr,
+        outer.steps,
+        outer.schedule,
+        outer.optimizer,
+        outer.clip or None,
+        outer.weight_decay,
+        outer.momentum,
+        method.undecayed,
+    )
     given |= {
-        "ways": task.ways, "shots": task.shots, "queries": task.queries, "tasks": task.tasks, "augment": task.augment,
-        "steps": outer.steps, "task_chunk": of_run.task_chunk, "val_every": of_run.val_every,
-        "val_episodes": of_run.val_episodes, "log_every": of_run.log_every, "val_pool": val,
+        "ways": task.ways,
+        "shots": task.shots,
+        "queries": task.queries,
+        "tasks": task.tasks,
+        "augment": task.augment,
+        "steps": outer.steps,
+        "task_chunk": of_run.task_chunk,
+        "val_every": of_run.val_every,
+        "val_episodes": of_run.val_episodes,
+        "log_every": of_run.log_every,
+        "val_pool": val,
         "val_size": None if val is None else (ways, task.shots, task.queries),
         "optimizer": multiply_updates(rule, outer.lr_multipliers) if outer.lr_multipliers else rule,
-    }  # fmt: skip
+    }
     return settings, pool, given
 
 
@@ -174,7 +216,12 @@ def _result(settings: Settings, run: TrainResult, out: Path, earlier: float) -> 
     seen = [row for row in run.history if row.get("val_accuracy") is not None]
     best: dict[str, Any] = max(seen, key=lambda row: row["val_accuracy"], default={})  # the first of equals
     task = settings.task
-    result = {"learner": settings.learner, "dataset": task.dataset, "ways": task.ways, "shots": task.shots}
+    result: dict[str, Any] = {
+        "learner": settings.learner,
+        "dataset": task.dataset,
+        "ways": task.ways,
+        "shots": task.shots,
+    }
     result |= {"queries": task.queries, "norm": settings.network.norm, "steps": int(run.state.step)}
     result |= {"seconds": earlier + run.seconds, "best_step": best.get("step"), "seed": settings.run.seed}
     result |= {"val_accuracy": best.get("val_accuracy"), "val_ci95": best.get("val_ci95")}
@@ -199,5 +246,3 @@ def _start(settings: Settings, out: Path, quiet: bool) -> PyTree | None:
     assert settings.task.image_shape is not None
     x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), jnp.float32)
     return move_network(initial_theta(build_learner(settings), key, x), source)
-
-

@@ -51,7 +51,8 @@ MEAN_PHI = {"queries": 9, "tasks": 5, "optimizer": "sgd", "meta_lr": 1.0, "sched
 # Gates start far from where they end; scales and shifts learn at a tenth of the head's rate, as their authors' do.
 GATES = {"tasks": 1, "meta_lr": 2e-3, "clip": 0.25, "lr_multipliers": {"gates": 10.0}}
 SLOW_BODY = {"lr_multipliers": {"scale": 0.1, "shift": 0.1, "body": 0.1}}
-SOURCE = {"trains_on": "batches", "needs": ("classes", "ways"), "prefers": {"tasks": 1, "meta_lr": 2e-3}}
+ONE_BATCH = {"tasks": 1, "meta_lr": 2e-3}
+OF_SOURCE = ("classes", "ways")
 METHODS: Mapping[str, Method] = {
     "maml": Method("maml", "maml"),
     "fomaml": Method("maml", "fomaml"),
@@ -68,8 +69,8 @@ METHODS: Mapping[str, Method] = {
     "r2d2": Method("ridge", "r2d2", "features", needs=("ways",), prefers=FAST),
     "lstm": Method("lstm", "lstm", prefers=GATES),
     "mtl": Method("mtl", "mtl", pretrained=True, prefers=SLOW_BODY, undecayed=("scale",)),
-    "finetune": Method("finetune", "finetune", "features", **SOURCE),
-    "baseline-pp": Method("finetune", "baseline_pp", "features", **SOURCE),
+    "finetune": Method("finetune", "finetune", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
+    "baseline-pp": Method("finetune", "baseline_pp", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
 }
 
 
@@ -85,7 +86,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = list(known)
     plain = {each.lower().replace("_", "-"): each for each in known}
     close = difflib.get_close_matches(word.lower().replace("_", "-"), plain, n=1, cutoff=0.6)
-    return f"did you mean {plain[close[0]]!r}? There are {', '.join(known)}" if close else f"choose one of {', '.join(known)}"
+    return (
+        f"did you mean {plain[close[0]]!r}? There are {', '.join(known)}"
+        if close
+        else f"choose one of {', '.join(known)}"
+    )
 
 
 def factory_of(method: Method) -> Factory:
@@ -109,9 +114,10 @@ def defaults_of(name: str) -> dict[str, Any]:
     """Every setting of a learner that can be given, with what stands unless it is."""
     method = find_method(name)
     common = {
-        k: each.default for k, each in all_fields().items()
+        k: each.default
+        for k, each in all_fields().items()
         if each.metadata.get("option", True) and has_setting(method, k)
-    }  # fmt: skip
+    }
     return {**common, **method.prefers, **{k: option.default for k, option in method_options(method).items()}}
 
 
@@ -134,7 +140,9 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     if odd := [k for k in given if k not in known]:
         raise ValueError(f"{name} has no setting {odd[0]!r}: {nearest(odd[0], sorted(known - {'learner'}))}")
     values = {**method.prefers, **{k: v for k, v in given.items() if k != "learner"}}
-    task, network, outer, run = (checked_group(group, {k: v for k, v in values.items() if k not in own}) for group in GROUPS)
+    task, network, outer, run = (
+        checked_group(group, {k: v for k, v in values.items() if k not in own}) for group in GROUPS
+    )
     mine = {}
     for key, option in own.items():
         value = values.get(key, option.default)
@@ -160,10 +168,7 @@ def given_of(settings: Settings) -> dict[str, Any]:
     """Flat settings as `resolve_settings` takes them: all that this learner has."""
     method = find_method(settings.learner)
     names = all_fields()
-    return {
-        k: v for k, v in flat(settings).items()
-        if k in settings.method or k not in names or has_setting(method, k)
-    }  # fmt: skip
+    return {k: v for k, v in flat(settings).items() if k in settings.method or k not in names or has_setting(method, k)}
 
 
 def network(settings: Settings, ways: int | None, maps: bool = False) -> "Model":
@@ -173,7 +178,7 @@ def network(settings: Settings, ways: int | None, maps: bool = False) -> "Model"
     of, width = settings.network, settings.network.width
     assert width is not None  # resolve_settings fills it
     if of.model == "conv4":
-        net = models.conv4(ways, width, of.norm, of.downsample, maps)
+        net = models.conv4(ways, width, of.norm, of.downsample or "pool", maps)
     elif maps:
         raise ValueError(f"{settings.learner} compares feature maps, which {of.model} has none of: use conv4")
     else:

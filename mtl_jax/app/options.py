@@ -10,16 +10,28 @@ from typing import Any, NoReturn
 from mtl_jax.app.methods import METHODS, defaults_of, find_method, has_setting, method_options
 from mtl_jax.app.settings import GROUPS, NORMS, all_fields, check, kind_of
 
-OF_BENCH = {"ways", "shots", "queries", "tasks", "batch", "model", "width", "norm", "downsample", "precision", "seed",
-            "task_chunk"}  # fmt: skip
+OF_BENCH = {
+    "ways",
+    "shots",
+    "queries",
+    "tasks",
+    "batch",
+    "model",
+    "width",
+    "norm",
+    "downsample",
+    "precision",
+    "seed",
+    "task_chunk",
+}
 COMMON = {"--json": "print one JSON object", "--no-cache": "compile anew: no cache of compiled programs"}
 
 
 class Parser(argparse.ArgumentParser):
     """argparse with errors in one line, which name the options there are."""
 
-    def __init__(self, *args: Any, **settings: Any):
-        super().__init__(*args, allow_abbrev=False, formatter_class=_Help, **settings)
+    def __init__(self, prog: str, description: str):
+        super().__init__(prog, description=description, allow_abbrev=False, formatter_class=_Help)
 
     def error(self, message: str) -> NoReturn:
         """End with status 2 and one line."""
@@ -74,9 +86,7 @@ def add_setting(section: Any, name: str, default: Any = None) -> None:
     if kind is not None:
         _add(section, name, kind, default, about, each.metadata, False)
     elif name == "sizes":
-        section.add_argument(
-            "--sizes", nargs="+", type=_size, default=argparse.SUPPRESS, metavar="W,S,Q", help=about
-        )
+        section.add_argument("--sizes", nargs="+", type=_size, default=argparse.SUPPRESS, metavar="W,S,Q", help=about)
     else:
         told = "" if default is None else f" (default: {','.join(f'{k}={v:g}' for k, v in default.items())})"
         section.add_argument(

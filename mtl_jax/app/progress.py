@@ -15,9 +15,14 @@ class Progress:
         self._steps, self._label = steps, label
         self._console = Console(stderr=True)
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         self._bar = Bar(*columns, console=self._console, disable=not self._console.is_terminal)
         self._task = self._bar.add_task(label, total=steps, figures="compiling, up to half a minute ...")
 

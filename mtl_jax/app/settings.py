@@ -36,7 +36,9 @@ class TaskSettings:
     sizes: tuple[tuple[int, int, int], ...] | None = setting(
         None, "WAYS,SHOTS,QUERIES of several sizes of task, one of them drawn per step", only="tasks"
     )
-    hard_tasks: bool = setting(False, "after random steps, one step of tasks of the classes they failed on", only="tasks")
+    hard_tasks: bool = setting(
+        False, "after random steps, one step of tasks of the classes they failed on", only="tasks"
+    )
     batch: int = setting(64, "images per batch of pre-training", least=1, most=1_000_000, only="batches")
     image_shape: tuple[int, ...] | None = setting(None, "shape of one input", option=False)
     classes: int | None = setting(None, "classes of pre-training", option=False, only="batches")
@@ -57,9 +59,12 @@ class NetworkSettings:
     )
     init: str | None = setting(None, "folder of a run whose network to start from")
     pretrain_steps: int | None = setting(
-        None, "steps of the pre-training that is done where --init names no run; 2000 unless given", least=1,
-        most=10**9, only="pretrained",
-    )  # fmt: skip
+        None,
+        "steps of the pre-training that is done where --init names no run; 2000 unless given",
+        least=1,
+        most=10**9,
+        only="pretrained",
+    )
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def flat(settings: Settings) -> dict[str, Any]:
     whole = {"learner": settings.learner}
     for group in groups:
         whole |= {k: _plain(v) for k, v in asdict(group).items()}
-    return whole | {k: v for k, v in settings.method.items()}
+    return whole | dict(settings.method)
 
 
 def check(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> Any:

@@ -60,7 +60,9 @@ def read_factory(path: Path, function: str) -> Factory:
         ValueError: the file has no such function.
     """
     functions = {
-        node.name: node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)
+        node.name: node
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
     }
     if function not in functions:
         raise ValueError(f"{path} has no function {function}: it has {', '.join(functions) or 'none'}")
@@ -104,7 +106,9 @@ def _helps(function: str, functions: dict[str, ast.FunctionDef]) -> dict[str, st
     text = ast.get_docstring(functions[function]) or ""
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
     helps: dict[str, str] = {}
-    for names, about in re.findall(r"^ {4}(\w[\w, ]*): (.+?)(?=^ {4}\w|\Z)", section[1] if section else "", re.S | re.M):
+    for names, about in re.findall(
+        r"^ {4}(\w[\w, ]*): (.+?)(?=^ {4}\w|\Z)", section[1] if section else "", re.S | re.M
+    ):
         line = " ".join(about.split())
         other = re.match(r"as in `(\w+)`", line)
         for name in names.split(", "):

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_jax.run.metrics import write_text
 from mtl_jax.app.plot import cost_curve
+from mtl_jax.run.metrics import write_text
 
 SWEPT = ("tasks", "inner_steps", "ways", "shots", "queries", "width", "task_chunk")
 COLUMNS = ("step_ms", "step_ms_min", "first_ms", "temp_mib", "flops", "bytes", "tasks_per_s")

@@ -44,5 +44,7 @@ def _wrapper(theta: PyTree) -> str | None:
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in
-            jax.tree_util.tree_leaves_with_path(tree)}  # fmt: skip
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

@@ -86,13 +86,14 @@ def hard_tasks(
     every = -(-ways // max(tasks, 1)) if every is None else every
     if tasks < 1 or every < 1:
         raise ValueError(f"hard tasks need tasks and every of at least 1, not {tasks} and {every}")
-    sizes = {"ways": ways, "shots": shots, "queries": queries, "augment": augment}
+    size = (ways, shots, queries, augment)
 
     def draw(key: Array, failed: FailedClasses, pool: PyTree) -> Episode:
-        hard = partial(sample_hard_episode, key, pool, failed, **sizes)
-        return jax.lax.cond(failed.steps == every, hard, partial(sample_episode, key, pool, **sizes))
+        hard = partial(sample_hard_episode, key, pool, failed, *size)
+        return jax.lax.cond(failed.steps == every, hard, partial(sample_episode, key, pool, *size))
 
     def update(failed: FailedClasses, tasks: Episode, outcome: dict[str, Array]) -> FailedClasses:
+        assert tasks.classes is not None  # a pool's tasks have classes
         return turn(failed, jax.vmap(worst_class)(tasks.classes, outcome["outputs"], tasks.query_y), every)
 
     return TaskSource(lambda key: empty(tasks * every), draw, update)

@@ -1,17 +1,11 @@
 """ANIL: almost no inner loop; only the head adapts, on features that are computed once."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import optax
 
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear, split_head
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
-
-# Steps on the head cost next to nothing, so there are more of them than in MAML.
-DEFAULTS: Mapping[str, Any] = {"inner_steps": 10, "inner_lr": 0.4}
 
 
 def anil(

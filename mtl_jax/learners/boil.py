@@ -1,17 +1,11 @@
 """BOIL: body only in the inner loop; the head stays where meta-training put it."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import optax
 
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, split_head
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
-
-# MAML's own settings suit it.
-DEFAULTS: Mapping[str, Any] = {"inner_steps": 5, "inner_lr": 0.4}
 
 
 def boil(

@@ -1,6 +1,5 @@
 """Transfer learning: pre-train on all source classes, then fit a new head to the support set."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +11,6 @@ from mtl_jax.learners.objective import EMPTY, count_ways, objective
 from mtl_jax.learners.protonet import class_means, cosine
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
-# The command line's settings where they differ from the house's: one batch of images a step, in place of tasks.
-DEFAULTS: Mapping[str, Any] = {
-    "tasks": 1, "batch": 64, "inner_steps": 100, "inner_lr": 0.01, "order": None, "meta_lr": 2e-3,
-}  # fmt: skip
 HEADS = ("linear", "cosine", "centroid")
 
 

@@ -1,6 +1,5 @@
 """iMAML: the meta-gradient of a proximal inner problem, from its solution alone."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,9 +12,6 @@ from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_s
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
-
-# The inner problem is to be solved, or nearly: more steps than MAML's; it has no order.
-DEFAULTS: Mapping[str, Any] = {"inner_steps": 10, "inner_lr": 0.4, "order": None}
 
 
 def imaml(

@@ -1,6 +1,6 @@
 """MAML: an initialisation from which a few gradient steps solve a task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
@@ -8,8 +8,6 @@ import optax
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Episode, Learner, LearnerInit, Model, PyTree
-
-DEFAULTS: Mapping[str, Any] = {}  # the command line's settings where they differ from the house's
 
 
 class Adapted(NamedTuple):

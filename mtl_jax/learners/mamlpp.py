@@ -12,9 +12,6 @@ from mtl_jax.learners.maml import Adapted
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
-# The cosine is the outer optimiser's part of the method.
-DEFAULTS: Mapping[str, Any] = {"inner_steps": 5, "inner_lr": 0.4, "schedule": "cosine"}
-
 TaskLoss = Callable[[PyTree, Episode], tuple[Array, dict[str, Array]]]
 
 

@@ -1,6 +1,5 @@
 """Matching networks: a query's label is the labels of the support set, weighted by attention."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +9,6 @@ from mtl_jax.learners.objective import EMPTY, count_ways, objective
 from mtl_jax.learners.protonet import cosine
 from mtl_jax.models.recurrent import Recurrent, lstm_cell
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
-
-# the command line's settings where they differ from the house's
-DEFAULTS: Mapping[str, Any] = {"meta_lr": 2e-3, "inner_steps": 0, "inner_lr": None, "order": None}
 
 
 class Matched(NamedTuple):

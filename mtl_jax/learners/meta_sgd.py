@@ -1,8 +1,5 @@
 """Meta-SGD: MAML that also learns the inner rate of every single weight."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,16 +9,13 @@ from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
 
-# The rates are learned, so that fewer steps than MAML's do; at test a few more help.
-DEFAULTS: Mapping[str, Any] = {"inner_steps": 1, "inner_lr": 0.4, "test_steps": 3}
-
 
 def meta_sgd(
     net: Model,
     inner_lr: float = 0.4,
     inner_steps: int = 1,
     order: int = 2,
-    test_steps: int | None = None,
+    test_steps: int | None = 3,
     remat: bool = False,
     inner_optimizer: optax.GradientTransformation | None = None,
 ) -> Learner:

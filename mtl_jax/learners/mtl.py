@@ -12,10 +12,6 @@ from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
 
-# Steps on the head cost next to nothing; scales and shifts learn at a tenth of the head's rate, as the authors' do.
-DEFAULTS: Mapping[str, Any] = {
-    "inner_steps": 20, "test_steps": 100, "inner_lr": 0.1, "rates": {"scale": 0.1, "shift": 0.1, "body": 0.1},
-}  # fmt: skip
 TRANSFERS = ("scale_shift", "scale", "shift", "film", "full", "none")
 
 
@@ -24,7 +20,7 @@ def mtl(
     inner_lr: float = 0.1,
     inner_steps: int = 20,
     order: int = 2,
-    test_steps: int | None = None,
+    test_steps: int | None = 100,
     inner_optimizer: optax.GradientTransformation | None = None,
     transfer: str = "scale_shift",
 ) -> Learner:

@@ -1,6 +1,5 @@
 """Proto-MAML: MAML whose head starts as the prototypes of the task at hand."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -10,9 +9,6 @@ from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_s
 from mtl_jax.learners.objective import EMPTY, count_ways, objective
 from mtl_jax.learners.protonet import class_means
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
-
-# Features of squared norm 10 to 100 make the head's gradients large: a rate well below MAML's.
-DEFAULTS: Mapping[str, Any] = {"inner_steps": 3, "inner_lr": 0.02}
 
 
 class ProtoAdapted(NamedTuple):
@@ -42,7 +38,8 @@ def proto_maml(
 
     Args:
         net: a network without head, such as conv4(ways=None).
-        inner_lr: rate of the inner SGD, on the mean loss of the support set.
+        inner_lr: rate of the inner SGD, on the mean loss of the support set; well below MAML's, since features of
+            squared norm 10 to 100 make the head's gradients large.
         inner_steps: inner steps of the training loss.
         order: 2 for the exact meta-gradient; 1 takes inner gradients for constants (not the head's start).
         test_steps: inner steps of `adapt`, as many as in training unless given.

@@ -1,6 +1,6 @@
 """Prototypical networks: each class is the mean of its support features."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from mtl_jax.learners.objective import EMPTY, count_ways, objective
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
-# the command line's settings where they differ from the house's
-DEFAULTS: Mapping[str, Any] = {"meta_lr": 2e-3, "inner_steps": 0, "inner_lr": None, "order": None}
 Distance = Callable[[Array, Array], Array]  # ([n, d], [ways, d]) -> [n, ways]
 
 

@@ -1,6 +1,5 @@
 """Relation Network: a learned comparison of feature maps in place of a distance."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,9 +8,6 @@ import jax.numpy as jnp
 from mtl_jax.learners.objective import EMPTY, count_ways, objective
 from mtl_jax.models.relation import Pairs, relation_module
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
-
-# the command line's settings where they differ from the house's; the authors clip at 0.5
-DEFAULTS: Mapping[str, Any] = {"clip": 0.5, "inner_steps": 0, "inner_lr": None, "order": None}
 
 
 class Related(NamedTuple):

@@ -1,7 +1,6 @@
 """R2-D2: a head that is solved in closed form inside every task."""
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +10,6 @@ from mtl_jax.learners.inner import linear
 from mtl_jax.learners.objective import EMPTY, count_ways, objective
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
-# the command line's settings where they differ from the house's
-DEFAULTS: Mapping[str, Any] = {"meta_lr": 2e-3, "inner_steps": 0, "inner_lr": None, "order": None}
 FORMS = ("auto", "primal", "woodbury")
 
 

@@ -149,8 +149,10 @@ def _find(folder: Path, best: bool) -> tuple[Any, int]:
 
 
 def _packed(state: TrainState) -> dict[str, Any]:
-    """The state as orbax takes it: a key's data for the key, and no part without arrays."""
-    return {k: v for k, v in state._asdict().items() if jax.tree.leaves(v)} | {"key": _key_data(state.key)}
+    """The state as orbax takes it: a key's data for the key, and nothing of a source that remembers nothing."""
+    return {k: v for k, v in state._asdict().items() if k != "tasks" or jax.tree.leaves(v)} | {
+        "key": _key_data(state.key)
+    }
 
 
 def _abstract(tree: PyTree) -> PyTree:

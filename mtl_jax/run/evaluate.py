@@ -167,8 +167,9 @@ def _summary(seen: dict[str, np.ndarray], classes: int) -> Evaluation:
         log.warning(
             "%d of %d episodes have outputs that are not finite, so that their mean is NaN: "
             "try a lower inner rate, fewer inner steps, or another checkpoint",
-            bad, len(finite),
-        )  # fmt: skip
+            bad,
+            len(finite),
+        )
     per_class = ece = None
     if "bins" in seen and not bad:
         count, sure, right = np.asarray(seen["bins"], np.float64).sum(0)

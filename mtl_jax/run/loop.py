@@ -70,8 +70,9 @@ class Validation(NamedTuple):
         """(score, higher is better: an accuracy, or minus an error; what a row of the history says of it)."""
         seen = evaluate(self.learner, theta, self.pool, self.key, episodes=self.episodes, source=self.source)
         return seen.mean if seen.metric == "accuracy" else -seen.mean, {
-            f"val_{seen.metric}": seen.mean, "val_ci95": seen.ci95,
-        }  # fmt: skip
+            f"val_{seen.metric}": seen.mean,
+            "val_ci95": seen.ci95,
+        }
 
 
 # (states, what the source draws from, steps) -> (states, each run's sums of metrics, each run's "all finite")
@@ -141,7 +142,8 @@ def run_loop(
                     recorder.save(run_of(state, i), score)
                 rows.append(row)
             mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} | {"step": step}
-            stopped = any([callback(dict(mean)) for callback in callbacks])  # each is called, whatever another says
+            for callback in callbacks:  # each is called, whatever another says
+                stopped = bool(callback(dict(mean))) or stopped
     if step < plan.steps:
         for i, recorder in enumerate(recorders):
             if recorder.running:
@@ -170,9 +172,7 @@ def _drop_not_finite(
         )
 
 
-def result_of(
-    recorder: Recorder, state: TrainState, seconds: float, interrupted: bool, stopped: bool
-) -> TrainResult:
+def result_of(recorder: Recorder, state: TrainState, seconds: float, interrupted: bool, stopped: bool) -> TrainResult:
     """One run's TrainResult."""
     theta = state.theta if recorder.best_theta is None else recorder.best_theta
     about = (recorder.best_score, recorder.history, seconds, interrupted, stopped, recorder.path)

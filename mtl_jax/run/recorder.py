@@ -53,7 +53,7 @@ class Recorder:
         ran = (self.path / "checkpoints").exists() or (self.path / "metrics.jsonl").exists()
         if ran and not resume:
             raise ValueError(
-                f"{self.path} already holds a run: resume it (--resume, in Python resume=True), or choose another folder"
+                f"{self.path} already holds a run: resume it (--resume, or resume=True), or choose another folder"
             )
         if resume and not ran:
             raise ValueError(f"nothing to resume in {self.path}: it holds no run; start one without resume")

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
-from mtl_jax.run.cost import count_bytes, count_flops
+from mtl_jax.app.cost import count_bytes, count_flops
 
 
 def product(a, _):

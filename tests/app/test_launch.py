@@ -1,20 +1,16 @@
-"""Runs from their settings alone: pre-training, another run's network, hard tasks, resumed, or within a time."""
+"""Runs from their settings alone: pre-training, another run's network, hard tasks, resumed, many seeds."""
 
 import json
-import sys
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_jax.run.budget import launch_for
-from mtl_jax.run.launch import finish, launch, launch_seeds
-from mtl_jax.run.methods import complete
-from mtl_jax.run.metrics import fill_methods
-from mtl_jax.run.plot import heat_map
-from mtl_jax.run.publish import publish
-from mtl_jax.run.setup import load_theta, read_config
+from mtl_jax.app.launch import launch, launch_seeds, train_or_resume
+from mtl_jax.app.methods import change, resolve_settings
+from mtl_jax.app.runs import load_run, read_settings
 
 SMALL = {
     "ways": 3, "queries": 2, "tasks": 2, "width": 4, "image_size": 16, "val_every": 2, "val_episodes": 4, "steps": 2,
@@ -24,10 +20,12 @@ SMALL = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for k in range(4):
-        (root / f"class{k}").mkdir()
-        for i in range(6):
-            Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(root / f"class{k}" / f"{i}.png")
+    for split in ("train", "val", "test"):
+        for k in range(4):
+            (root / split / f"class{k}").mkdir(parents=True)
+            for i in range(6):
+                pixels = rng.integers(0, 256, (16, 16), np.uint8)
+                Image.fromarray(pixels).save(root / split / f"class{k}" / f"{i}.png")
     return f"folder:{root}"
 
 
@@ -35,90 +33,90 @@ def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+def small(data, learner, **given):
+    return resolve_settings({"learner": learner, "dataset": data, **SMALL, **given})
+
+
 def test_mtl_pre_trains_by_itself_keeps_that_network_and_resumes_with_its_hard_tasks(data, tmp_path):
-    settings = {"learner": "mtl", "dataset": data, "pretrain_steps": 2, "inner_steps": 2, "test_steps": 2, **SMALL}
-    config = complete({**settings, "hard_tasks": True, "schedule": "constant"})
-    run, result = launch(config, tmp_path / "run", quiet=True)
+    few = {"pretrain_steps": 2, "inner_steps": 2, "test_steps": 2}
+    settings = small(data, "mtl", **few, hard_tasks=True, schedule="constant")
+    run, result = launch(settings, tmp_path / "run", quiet=True)
     assert result["steps"] == 2
-    before = load_theta(tmp_path / "run" / "pretrain", read_config(tmp_path / "run" / "pretrain"))
+    before = load_run(tmp_path / "run" / "pretrain").theta
     same(run.theta["frozen"], before["net"])
     whole, _ = launch(
-        {**config, "steps": 4, "init": str(tmp_path / "run" / "pretrain")}, tmp_path / "whole", quiet=True
+        change(settings, steps=4, init=str(tmp_path / "run" / "pretrain")), tmp_path / "whole", quiet=True
     )
-    rest, _ = launch({**read_config(tmp_path / "run"), "steps": 4}, tmp_path / "run", resume=True, quiet=True)
-    assert int(rest.state.failed.recorded) == 4 * 2
-    same(rest.state.failed, whole.state.failed)
+    rest, _ = launch(change(read_settings(tmp_path / "run"), steps=4), tmp_path / "run", resume=True, quiet=True)
+    assert rest.state.tasks.classes.shape == (4,)  # two steps of two tasks are enough for three ways
+    assert int(rest.state.tasks.steps) == 1  # two random steps, a hard one, a random one
+    same(rest.state.tasks, whole.state.tasks)
     same(rest.state.theta, whole.state.theta)
-    same(load_theta(tmp_path / "run", read_config(tmp_path / "run"))["frozen"], before["net"])
+    same(load_run(tmp_path / "run").theta["frozen"], before["net"])
 
 
 def test_a_finished_run_is_left_alone_and_an_unfinished_one_goes_on(data, tmp_path):
-    config = complete({"learner": "protonet", "dataset": data, **SMALL})
-    finish(config, tmp_path / "run", quiet=True)
+    settings = small(data, "protonet")
+    train_or_resume(settings, tmp_path / "run", quiet=True)
     before = (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns
-    finish(config, tmp_path / "run", quiet=True)
+    train_or_resume(settings, tmp_path / "run", quiet=True)
     assert (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns == before
-    finish(config | {"steps": 3}, tmp_path / "run", quiet=True)
+    train_or_resume(change(settings, steps=3), tmp_path / "run", quiet=True)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 3
 
 
 def test_many_seeds_leave_a_run_each(data, tmp_path):
-    config = complete({"learner": "finetune", "dataset": data, **SMALL, "seed": 3})
-    runs, result = launch_seeds(config, tmp_path / "many", 2, quiet=True)
-    alone, _ = launch(config | {"seed": 4}, tmp_path / "alone", quiet=True)
+    settings = small(data, "finetune", seed=3)
+    runs, result = launch_seeds(settings, tmp_path / "many", 2, quiet=True)
+    alone, _ = launch(change(settings, seed=4), tmp_path / "alone", quiet=True)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), runs[1].theta, alone.theta)
     assert json.loads((tmp_path / "many" / "result.json").read_text()) == result
     assert [run["seed"] for run in result["runs"]] == [3, 4]
     scores = [run["val_accuracy"] for run in result["runs"]]
     assert (result["val_accuracy"], result["seeds"]) == (pytest.approx(np.mean(scores)), 2)
-    same(load_theta(tmp_path / "many" / "seed4", read_config(tmp_path / "many" / "seed4")), runs[1].theta)
+    # Student's t of one degree of freedom, 12.706, and not 1.96
+    assert result["seeds_ci95"] == pytest.approx(12.7062 * np.std(scores, ddof=1) / 2**0.5, rel=1e-4)
+    same(load_run(tmp_path / "many" / "seed4").theta, runs[1].theta)
+
+
+@pytest.mark.parametrize("given", [{"learner": "mtl"}, {"patience": 3}, {"hard_tasks": True}, {"init": "x"}])
+def test_what_seeds_at_once_cannot_have_is_refused(data, tmp_path, given):
+    settings = small(data, **{"learner": "protonet", **given})
     with pytest.raises(ValueError, match="leave --seeds out"):
-        launch_seeds(complete({"learner": "mtl", "dataset": data, **SMALL}), tmp_path / "mtl", 2)
+        launch_seeds(settings, tmp_path / "mtl", 2)
 
 
 def test_any_learner_starts_from_another_runs_network(data, tmp_path):
-    source, _ = launch(complete({"learner": "protonet", "dataset": data, **SMALL}), tmp_path / "source", quiet=True)
-    config = complete({"learner": "anil", "dataset": data, **SMALL, "steps": 1, "meta_lr": 1e-30, "inner_steps": 1})
-    run, _ = launch({**config, "init": str(tmp_path / "source")}, tmp_path / "run", quiet=True)
+    source, _ = launch(small(data, "protonet"), tmp_path / "source", quiet=True)
+    settings = small(data, "anil", steps=1, meta_lr=1e-30, inner_steps=1, init=str(tmp_path / "source"))
+    run, _ = launch(settings, tmp_path / "run", quiet=True)
     same({k: v for k, v in run.theta.items() if k != "head"}, source.theta)
 
 
-def test_a_time_is_kept(data, tmp_path):
-    config = complete({"learner": "protonet", "dataset": data, **SMALL})
-    run, result = launch_for(config, 0.02, tmp_path / "run")
-    assert result["steps"] == int(run.state.step) >= 1
-    assert result["steps"] == pytest.approx(1200 / result["ms_a_step"], abs=1)
+def test_of_equal_validations_the_first_is_the_best_in_memory_and_on_disk(data, tmp_path):
+    settings = small(data, "protonet", steps=6, meta_lr=1e-30)  # nothing moves: every validation is the same
+    run, result = launch(settings, tmp_path / "run", quiet=True)
+    scores = [row["val_accuracy"] for row in run.history if "val_accuracy" in row]
+    assert len(scores) == 3
+    assert len(set(scores)) == 1
+    assert result["best_step"] == 2
+    assert (tmp_path / "run" / "checkpoints" / "2").is_dir()  # kept for being the best
+    same(load_run(tmp_path / "run").theta, run.theta)
 
 
-def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path, monkeypatch):
-    settings = {"small": {"learner": "protonet", "dataset": data, **SMALL}, "large": {"learner": "maml"}}
-    for steps in (["--steps", "2"], ["--steps", "3", "--resume"]):
-        monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path / "run"), *steps])
-        publish("tiny", "about", settings, shots=(1,), episodes=6, ways=3, queries=2)
-    record = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert (record["experiment"], record["setting"], record["steps"]) == ("tiny", "small", 3)
-    assert [(row["norm"], row["ways"], row["episodes"]) for row in record["test"]] == [
-        ("transductive", 3, 6), ("support", 3, 6),
-    ]  # fmt: skip
-    assert all(0 <= row["accuracy"] <= 1 for row in record["test"])
+def test_patience_ends_a_run_early_with_everything_saved(data, tmp_path):
+    settings = small(data, "protonet", steps=50, meta_lr=1e-30, patience=2)
+    run, result = launch(settings, tmp_path / "run", quiet=True)
+    assert run.stopped
+    assert not run.interrupted
+    assert result["steps"] == 6  # the first is the best, two more are not better
+    assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
 
 
-def test_a_record_is_filled_with_the_methods_it_lacks(tmp_path):
-    asked = []
-
-    def measure(name):
-        asked.append(name)
-        return {"method": name, "score": len(name)}
-
-    file = tmp_path / "new" / "result.json"
-    fill_methods(file, {"experiment": "tiny"}, ["maml"], measure)
-    rows = fill_methods(file, {"experiment": "tiny"}, ["maml", "anil"], measure)
-    assert asked == ["maml", "anil"]
-    assert rows == [{"method": "maml", "score": 4}, {"method": "anil", "score": 4}]
-    assert json.loads(file.read_text()) == {"experiment": "tiny", "methods": rows}
-
-
-def test_a_heat_map_is_drawn_with_the_cells_there_are(tmp_path):
-    heat_map({("glyphs", "digits"): (66.0, 0.7), ("omniglot", "glyphs"): (91.0, 0.5)}, "title", tmp_path / "map.png")
-    with Image.open(tmp_path / "map.png") as picture:
-        assert picture.size[0] > 300
+def test_a_runs_file_of_settings_is_flat_and_holds_what_its_learner_has(data, tmp_path):
+    launch(small(data, "protonet", steps=1), tmp_path / "run", quiet=True)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["learner"] == "protonet"
+    assert config["distance"] == "euclidean"
+    assert not {"inner_steps", "inner_lr", "order", "transfer", "batch", "classes"} & set(config)
+    assert read_settings(tmp_path / "run") == read_settings(shutil.copytree(tmp_path / "run", tmp_path / "copy"))

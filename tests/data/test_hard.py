@@ -1,6 +1,5 @@
 """Hard tasks: failed classes alone as long as there are enough, and every promise of an ordinary episode besides."""
 
-from collections import deque
 from functools import partial
 
 import jax
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl_jax.data.episodes import episode_from
-from mtl_jax.data.hard import empty, record, sample_hard_episode, worst_class
+from mtl_jax.data.hard import empty, sample_hard_episode, turn, worst_class
 from mtl_jax.data.pool import ClassPool
 
 COUNTS = (4, 9, 4, 6, 5, 7, 4, 8)  # images of each class
@@ -35,7 +34,8 @@ def ints(values):
 
 
 def failed(classes, size=12):
-    return record(empty(size), ints(classes)) if len(classes) else empty(size)
+    room = empty(size)
+    return room._replace(classes=room.classes.at[: len(classes)].set(ints(classes)), recorded=jnp.int32(len(classes)))
 
 
 draw = jax.jit(partial(sample_hard_episode, ways=WAYS, shots=1, queries=2))
@@ -113,18 +113,19 @@ def test_what_the_pool_cannot_give_is_refused(ragged, key):
         sample_hard_episode(key, ragged, failed([1]), 2, 2, 3)
 
 
-def test_the_oldest_make_room(key):
-    got, want, add = empty(7), deque(maxlen=7), jax.jit(record)
-    assert got.classes.tolist() == [-1] * 7
-    for i in range(6):
-        classes = np.asarray(jax.random.randint(jax.random.fold_in(key, i), (3,), 0, 50))
-        got = add(got, ints(classes))
-        want.extend(classes.tolist())
-        held = [c for c in got.classes.tolist() if c >= 0]
-        assert sorted(held) == sorted(want)
-        assert got.recorded == 3 * (i + 1)
-    with pytest.raises(ValueError, match="8 classes at once into room for 7"):
-        record(got, jnp.zeros(8, jnp.int32))
+def test_classes_gather_over_random_steps_and_are_forgotten_after_the_hard_one(key):
+    every, tasks = 2, 3
+    kept, go = empty(every * tasks), jax.jit(partial(turn, every=every))
+    assert kept.classes.tolist() == [-1] * 6
+    for k in range(3):
+        first, second = np.asarray(jax.random.randint(jax.random.fold_in(key, k), (2, tasks), 0, 50))
+        kept = go(kept, ints(first))
+        assert (kept.classes.tolist(), int(kept.steps)) == ([*first.tolist(), -1, -1, -1], 1)
+        kept = go(kept, ints(second))
+        assert kept.classes.tolist() == [*first.tolist(), *second.tolist()]
+        assert int(kept.steps) == every  # the next step is hard
+        kept = go(kept, ints(first))
+        assert (kept.classes.tolist(), int(kept.recorded), int(kept.steps)) == ([-1] * 6, 0, 0)
 
 
 def plainly(classes, logits, y):
@@ -171,7 +172,7 @@ def test_a_class_without_queries_has_not_failed():
 
 def test_nothing_depends_on_the_width_of_integers():
     with jax.enable_x64(True):
-        held = record(empty(4), ints([3, 1]))
+        held = turn(empty(4), ints([3, 1]), 2)
         assert held.classes.dtype == held.recorded.dtype == jnp.int32
         logits = jnp.array([[0.0, 1.0], [0.0, 1.0]], jnp.float64)
         assert worst_class(ints([8, 9]), logits, ints([0, 1])) == 8

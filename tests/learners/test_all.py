@@ -1,6 +1,7 @@
 """Every method of the command line, built from its table, keeps to what a Learner promises."""
 
 import inspect
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,9 @@ import optax
 import pytest
 
 from mtl_jax import ClassPool, Episode, learners, models, sample_episode
-from mtl_jax.run import checkpoint, methods
-from mtl_jax.run.methods import METHODS, build_learner, complete, over_the_run
+from mtl_jax.app import methods
+from mtl_jax.app.methods import METHODS, build_learner, change, over_the_run, resolve_settings
+from mtl_jax.run import checkpoint
 from mtl_jax.types import Learner, TrainState
 
 SIDE, CLASSES = 16, 24
@@ -23,9 +25,9 @@ SILENT = {"r2d2": {"ridge/offset"}}
 def _small_networks():
     """Layers that compile at once in place of conv4, where a method has no need of convolutions."""
 
-    def network(config, ways, maps=False):
-        if maps or config["learner"] == "mtl":  # which scales convolutions
-            return models.conv4(ways, 4, config["norm"], "stride", maps)
+    def network(settings, ways, maps=False):
+        if maps or settings.learner == "mtl":  # which scales convolutions
+            return models.conv4(ways, 4, settings.network.norm, "stride", maps)
         return models.mlp(ways, (8, 6))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -35,9 +37,14 @@ def _small_networks():
 
 def tiny(name, **given):
     """A learner on a small network, with its own defaults but few steps."""
-    config = complete({"learner": name, "width": 4, **given})
-    steps = {k: 2 for k in ("inner_steps", "test_steps") if config[k]}
-    return build_learner({**config, **steps, "classes": CLASSES})
+    settings = resolve_settings({"learner": name, "width": 4, **given})
+    steps = {k: 2 for k in ("inner_steps", "test_steps") if settings.method.get(k)}
+    return build_learner(of_source(change(settings, **steps)))
+
+
+def of_source(settings):
+    """The settings with as many source classes as the pool has, as the data say in a run."""
+    return replace(settings, task=replace(settings.task, classes=CLASSES))
 
 
 def start(learner, key, task):
@@ -140,8 +147,7 @@ class TestEvery:
         jax.tree.map(np.testing.assert_array_equal, back.theta, theta)
 
     def test_the_trainer_takes_what_the_table_gives(self, name):
-        config = complete({"learner": name, "width": 4, "classes": CLASSES})
-        learner = over_the_run(config)
+        learner = over_the_run(of_source(resolve_settings({"learner": name, "width": 4})))
         assert isinstance(learner, Learner) or isinstance(learner(0), Learner)
 
 

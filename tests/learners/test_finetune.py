@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from mtl_jax import ClassPool, Episode, Model, models, train
-from mtl_jax.data.batches import batch_classes, sample_batch
+from mtl_jax.data import sources
+from mtl_jax.data.batches import batch_classes
 from mtl_jax.learners.finetune import baseline_pp, finetune
 from mtl_jax.learners.objective import EMPTY
 
@@ -157,10 +158,10 @@ def test_pretraining_is_the_trainer_with_another_sampler(key):
     y = np.repeat(np.arange(6), 5)
     x = np.clip(rng.uniform(size=(6, 8, 8, 1))[y] + 0.1 * rng.normal(size=(30, 8, 8, 1)), 0, 1)
     pool = ClassPool.from_arrays(x, y)
-    sample = partial(sample_batch, size=8, augment="rotations")
+    source = sources.class_batches(8, "rotations")
     learner = finetune(net(), batch_classes(pool, "rotations"), inner_lr=0.1, inner_steps=20)
     run = train(
-        learner, pool, key, tasks=1, steps=3, sample=sample, log_every=1,
+        learner, pool, key, tasks=1, steps=3, source=source, log_every=1,
         val_pool=pool, val_size=(3, 1, 2), val_every=3, val_episodes=40,
     )  # fmt: skip
     assert [row["step"] for row in run.history] == [1, 2, 3]

@@ -8,8 +8,8 @@ import pytest
 from jax.test_util import check_grads
 
 from mtl_jax import ClassPool, Episode, Model, learners, models, train
-from mtl_jax.run.cost import count_flops
-from mtl_jax.run.methods import build_learner, complete
+from mtl_jax.app.cost import count_flops
+from mtl_jax.app.methods import build_learner, resolve_settings
 
 
 def episode(key, ways=3, shots=2, queries=3, dtype=jnp.float32, side=16):
@@ -147,7 +147,7 @@ def test_a_transfer_of_another_name_is_refused():
 
 
 def test_the_command_lines_settings_reach_the_learner(key):
-    config = complete({"learner": "mtl", "width": 4, "ways": 3, "transfer": "film"})
+    config = resolve_settings({"learner": "mtl", "width": 4, "ways": 3, "transfer": "film"})
     x = jax.ShapeDtypeStruct((1, 16, 16, 1), "float32")
     theta = jax.eval_shape(build_learner(config).init, key, x)
     assert {leaf.ndim for leaf in jax.tree.leaves(theta["scale"])} == {1}  # a factor a channel, not a pair of them

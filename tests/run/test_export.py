@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,11 +12,10 @@ import numpy as np
 import pytest
 
 from mtl_jax import ClassPool
-from mtl_jax.data.batches import batch_classes, sample_batch
-from mtl_jax.run.evaluate import episode_sampler
-from mtl_jax.run.methods import METHODS, complete, find, over_the_run
-from mtl_jax.run.optimizer import freeze
-from mtl_jax.run.setup import build_optimizer
+from mtl_jax.app.methods import METHODS, find_method, over_the_run, resolve_settings
+from mtl_jax.data import sources
+from mtl_jax.data.batches import batch_classes
+from mtl_jax.run.optimizer import freeze, meta_optimizer
 from mtl_jax.run.step import meta_steps
 from mtl_jax.types import Learner, TrainState
 
@@ -24,24 +24,22 @@ TASKS = 4
 
 def text_of(name, pool):
     """The StableHLO of three meta-steps on a small conv4, all tasks at a time, for both platforms."""
-    config = complete({"learner": name, "width": 4, "ways": 3, "queries": 2, "steps": 9, "classes": pool.classes})
-    config |= {"classes": batch_classes(pool, "none")} if find(name).batches else {}
-    learner = over_the_run(config)
+    settings = resolve_settings({"learner": name, "width": 4, "ways": 3, "queries": 2, "steps": 9})
+    source = sources.episodes(3, settings.task.shots, 2)
+    if find_method(name).trains_on == "batches":
+        settings = replace(settings, task=replace(settings.task, classes=batch_classes(pool, "none")))
+        source = sources.class_batches(8)
+    learner = over_the_run(settings)
     final = learner if isinstance(learner, Learner) else learner(0)
-    sample = _batch if find(name).batches else episode_sampler(3, config["shots"], config["queries"])
     key = jax.random.key(0)
-    theta = jax.eval_shape(final.init, key, jax.eval_shape(sample, key, pool).support_x)
-    rule = freeze(build_optimizer(config), theta)
+    theta = jax.eval_shape(final.init, key, jax.eval_shape(source.draw, key, (), pool).support_x)
+    rule = freeze(meta_optimizer(1e-3, 9), theta)
 
     def step(theta, pool):
         state = TrainState(theta, rule.init(theta), jnp.int32(0), jax.random.key(0))
-        return meta_steps(learner, sample, rule, TASKS, TASKS, state, pool, jnp.int32(3))[0].theta
+        return meta_steps(learner, source, rule, TASKS, TASKS, state, pool, jnp.int32(3))[0].theta
 
     return jax.export.export(jax.jit(step), platforms=("cuda", "tpu"))(theta, pool).mlir_module()
-
-
-def _batch(key, pool):
-    return sample_batch(key, pool, size=8)
 
 
 @pytest.mark.parametrize("name", METHODS)

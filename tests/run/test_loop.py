@@ -9,8 +9,8 @@ import pytest
 from mtl_jax import ClassPool, evaluate, learners, models, train
 from mtl_jax.run import step as step_module
 from mtl_jax.run.checkpoint import CheckpointError, restore
+from mtl_jax.run.loop import NonFiniteError
 from mtl_jax.run.optimizer import freeze, meta_optimizer
-from mtl_jax.run.train import NonFiniteError
 
 SIZES = {"ways": 3, "shots": 1, "queries": 3, "tasks": 2}
 
@@ -100,7 +100,7 @@ def test_frozen_weights_do_not_move_under_weight_decay(key):
 
 def test_a_run_folder_is_not_overwritten_and_must_exist_to_resume(pool, learner, key, tmp_path):
     train(learner, pool, key, steps=1, out=tmp_path / "run", **SIZES)
-    with pytest.raises(ValueError, match="already holds a run: add --resume"):
+    with pytest.raises(ValueError, match="already holds a run: resume it"):
         train(learner, pool, key, steps=1, out=tmp_path / "run", **SIZES)
     with pytest.raises(ValueError, match="nothing to resume"):
         train(learner, pool, key, steps=1, out=tmp_path / "none", resume=True, **SIZES)

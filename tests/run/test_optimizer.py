@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl_jax.run.optimizer import meta_optimizer, scale_parts
+from mtl_jax.run.optimizer import meta_optimizer, multiply_updates
 
 
 def updates(rule, theta, grads, times=1):
@@ -34,7 +34,7 @@ def test_the_step_schedule_takes_a_tenth_twice():
 
 
 def test_parts_have_rates_of_their_own():
-    plain, scaled = (meta_optimizer(1e-2, 8), scale_parts(meta_optimizer(1e-2, 8), {"b": 0.1}))
+    plain, scaled = (meta_optimizer(1e-2, 8), multiply_updates(meta_optimizer(1e-2, 8), {"b": 0.1}))
     (want,), (got,) = updates(plain, THETA, GRADS), updates(scaled, THETA, GRADS)
     np.testing.assert_array_equal(got["a"], want["a"])
     np.testing.assert_allclose(got["b"], 0.1 * want["b"], rtol=1e-6)

@@ -1,0 +1,184 @@
+"""What the experiments share: a run for as many minutes, its test scores as rows, and records filled row by row."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mtl_jax import ClassPool, Learner, evaluate
+from mtl_jax.app.launch import launch
+from mtl_jax.app.methods import build_learner, change, resolve_settings
+from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
+from mtl_jax.app.settings import Settings
+from mtl_jax.run.backend import configure_cpu
+from mtl_jax.run.loop import TrainResult
+from mtl_jax.run.metrics import write_json
+from mtl_jax.run.train import clear_compiled
+from mtl_jax.types import PyTree
+
+TRIAL = 30  # meta-steps of a trial run, the last ten of which are timed
+
+
+def publish(
+    name: str,
+    about: str,
+    settings: Mapping[str, Mapping[str, Any]],
+    targets: Sequence[str | None] = (None,),
+    **test: Any,
+) -> None:
+    """Train one of `settings` as the command line asks, test it under both norms, and leave result.json.
+
+    Args:
+        name: the experiment's.
+        about: its docstring, for --help.
+        settings: what `resolve_settings` takes, by the name that --setting knows it by; the first is the default.
+        targets: data sets to test on; that of the training unless given.
+        test: settings of `score_run`; 5-way, 1 and 5 shots, 1,000 episodes of 15 queries unless given.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setting", choices=tuple(settings), default=next(iter(settings)))
+    parser.add_argument("--steps", type=int, help="meta-steps (default: the setting's)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs") / name)
+    parser.add_argument("--init", help="folder of a run whose network to start from")
+    parser.add_argument("--resume", action="store_true")
+    args = parser.parse_args()
+    configure_cpu()
+    asked = {k: v for k, v in vars(args).items() if k in ("steps", "init") and v is not None}
+    of_run = resolve_settings({**settings[args.setting], "seed": args.seed, **asked})
+    _, result = launch(of_run, args.out, args.resume)
+    rows = [row for target in targets for row in score_run(args.out, target, **test)]
+    record = {"experiment": name, "setting": args.setting, "train_seconds": result["seconds"]}
+    write_json(args.out / "result.json", result | record | {"test": rows})
+
+
+def launch_for(settings: Settings, minutes: float, out: Path) -> tuple[TrainResult, dict[str, Any]]:
+    """`launch` with the steps that fit into `minutes`, as a short trial run on this machine says; pre-training counts.
+
+    Args:
+        settings: those that `resolve_settings` gives, with a data set; their "steps" do not matter.
+        minutes: of training in all, compilation and the trial apart.
+        out: the run's folder.
+
+    Returns:
+        (TrainResult, what result.json holds with ms_a_step, and with the pre-training's time in its seconds).
+
+    Raises:
+        ValueError: see `launch`; or the pre-training alone takes longer.
+        KeyboardInterrupt: Ctrl-C; what was done is kept, and `train_or_resume` goes on with it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trial = change(settings, steps=TRIAL, log_every=10, val_every=TRIAL, val_episodes=5)
+        run, _ = launch(trial, Path(folder) / "run", quiet=True)
+        pace = settings.task.tasks / run.history[-1]["tasks_per_s"]
+        made = Path(folder) / "run" / "pretrain"
+        spent = read_result(made)["seconds"] if made.exists() else 0.0
+        steps = int((60 * minutes - spent) / pace)
+        if steps < 1:
+            raise ValueError(f"{minutes} minutes leave no time after {spent:.0f} s of pre-training: give more")
+        start = {"init": str(made)} if spent else {}
+        run, result = launch(change(settings, steps=steps, val_every=max(1, steps // 5), **start), out)
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return run, result | {"ms_a_step": 1000 * pace, "seconds": spent + result["seconds"]}
+
+
+def score_run(folder: str | PathLike[str], dataset: str | None = None, **settings: Any) -> list[dict[str, Any]]:
+    """`score_rows` of a run at its best validation, on the test classes of its data set or of another.
+
+    Args:
+        folder: the run's.
+        dataset: where to test; its images are given the size and the channels that the run was trained on.
+        settings: ways, shots, queries, episodes, norms and task_chunk of `score_rows`.
+
+    Returns:
+        Rows as `score_rows` gives them, with "dataset".
+
+    Raises:
+        FileNotFoundError, ValueError: the folder holds no run, or the data set no such tasks.
+    """
+    of_run = read_settings(folder)
+    name = dataset or str(of_run.task.dataset)
+    ways, pool = settings.get("ways", 5), load_pool(of_run, "test", name)
+
+    def learner(norm: str) -> Learner:
+        return build_learner(change(of_run, norm=norm), ways)
+
+    title = f"{of_run.learner} on {name}"
+    rows = score_rows(learner, load_theta(folder, of_run), pool, title, **settings)
+    clear_compiled()  # the learners were made here
+    return [{"dataset": name, **row} for row in rows]
+
+
+def score_rows(
+    learner: Callable[[str], Learner],
+    theta: PyTree,
+    pool: ClassPool,
+    title: str,
+    ways: int = 5,
+    shots: Sequence[int] = (1, 5),
+    queries: int = 15,
+    episodes: int = 1000,
+    norms: Sequence[str] = ("transductive", "support"),
+    task_chunk: int | None = None,
+) -> list[dict[str, Any]]:
+    """Test under every number of shots and every norm, always on the same episodes, and print a line for each.
+
+    Args:
+        learner: norm -> Learner, of the method that was trained.
+        theta: its meta-learned parameters.
+        pool: the classes to test on.
+        title: what the lines begin with, such as "protonet on omniglot".
+        ways, queries, episodes: the size and number of the episodes.
+        shots: support images per class, each in its turn.
+        norms: of "transductive", "support" and "none".
+        task_chunk: episodes at a time; chosen by backend and size unless given.
+
+    Returns:
+        Rows of norm, ways, shots, queries, episodes, accuracy and ci95 (fractions).
+    """
+    rows = []
+    for k in shots:
+        for norm in norms:
+            key = jax.random.key(1)
+            seen = evaluate(
+                learner(norm), theta, pool, key, ways=ways, shots=k, queries=queries, episodes=episodes,
+                task_chunk=task_chunk,
+            )  # fmt: skip
+            print(f"{title}, {ways}-way {k}-shot, norm {norm}: {100 * seen.accuracy:.2f} ± {100 * seen.ci95:.2f} %")
+            rows.append(
+                {"norm": norm, "ways": ways, "shots": k, "queries": queries, "episodes": episodes}
+                | {"accuracy": seen.accuracy, "ci95": seen.ci95}
+            )
+    return rows
+
+
+def read_rows(path: Path, name: str) -> list[dict[str, Any]]:
+    """The rows that a record, a JSON file, has under `name`; none where there is no record yet."""
+    return json.loads(path.read_text(encoding="utf-8"))[name] if path.exists() else []
+
+
+def fill_methods(
+    path: Path, about: Mapping[str, Any], wanted: Sequence[str], measure: Callable[[str], Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Measure each method that a record has no row for yet, and write the record after each.
+
+    Args:
+        path: the record, a JSON file; other processes may be adding their rows to it.
+        about: what it says beside its rows.
+        wanted: names of methods.
+        measure: name -> its row, with "method" among its keys.
+
+    Returns:
+        All rows of the record, which are kept under "methods".
+    """
+    for name in wanted:
+        if name not in {row["method"] for row in read_rows(path, "methods")}:
+            row = measure(name)
+            write_json(path, {**about, "methods": [*read_rows(path, "methods"), row]})
+    return read_rows(path, "methods")

@@ -1,0 +1,72 @@
+"""What the experiments share: a run within a time, its rows, its record."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_jax.app.methods import resolve_settings
+from mtl_jax.app.plot import heat_map
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
+import tools
+
+SMALL = {
+    "ways": 3, "queries": 2, "tasks": 2, "width": 4, "image_size": 16, "val_every": 2, "val_episodes": 4, "steps": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for k in range(4):
+            (root / split / f"class{k}").mkdir(parents=True)
+            for i in range(6):
+                pixels = rng.integers(0, 256, (16, 16), np.uint8)
+                Image.fromarray(pixels).save(root / split / f"class{k}" / f"{i}.png")
+    return f"folder:{root}"
+
+
+def test_a_time_is_kept(data, tmp_path):
+    settings = resolve_settings({"learner": "protonet", "dataset": data, **SMALL})
+    run, result = tools.launch_for(settings, 0.02, tmp_path / "run")
+    assert result["steps"] == int(run.state.step) >= 1
+    assert result["steps"] == pytest.approx(1200 / result["ms_a_step"], abs=1)
+
+
+def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path, monkeypatch):
+    settings = {"small": {"learner": "protonet", "dataset": data, **SMALL}, "large": {"learner": "maml"}}
+    for steps in (["--steps", "2"], ["--steps", "3", "--resume"]):
+        monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path / "run"), *steps])
+        tools.publish("tiny", "about", settings, shots=(1,), episodes=6, ways=3, queries=2)
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (record["experiment"], record["setting"], record["steps"]) == ("tiny", "small", 3)
+    assert [(row["norm"], row["ways"], row["episodes"]) for row in record["test"]] == [
+        ("transductive", 3, 6), ("support", 3, 6),
+    ]  # fmt: skip
+    assert all(0 <= row["accuracy"] <= 1 for row in record["test"])
+
+
+def test_a_record_is_filled_with_the_methods_it_lacks(tmp_path):
+    asked = []
+
+    def measure(name):
+        asked.append(name)
+        return {"method": name, "score": len(name)}
+
+    file = tmp_path / "new" / "result.json"
+    tools.fill_methods(file, {"experiment": "tiny"}, ["maml"], measure)
+    rows = tools.fill_methods(file, {"experiment": "tiny"}, ["maml", "anil"], measure)
+    assert asked == ["maml", "anil"]
+    assert rows == [{"method": "maml", "score": 4}, {"method": "anil", "score": 4}]
+    assert json.loads(file.read_text()) == {"experiment": "tiny", "methods": rows}
+
+
+def test_a_heat_map_is_drawn_with_the_cells_there_are(tmp_path):
+    heat_map({("glyphs", "digits"): (66.0, 0.7), ("omniglot", "glyphs"): (91.0, 0.5)}, "title", tmp_path / "map.png")
+    with Image.open(tmp_path / "map.png") as picture:
+        assert picture.size[0] > 300
