@@ -58,8 +58,14 @@ def measure(name: str, steps: int) -> dict:
     rows = []
     for shots in SHOTS:
         for test_steps in STEPS:
-            draw = sources.sinusoids(shots=shots, queries=100)
-            seen = evaluate(learner(name, test_steps), run.theta, pool, jax.random.key(1), episodes=1000, source=draw)
+            seen = evaluate(
+                learner(name, test_steps),
+                run.theta,
+                pool,
+                jax.random.key(1),
+                episodes=1000,
+                source=sources.sinusoids(shots, 100),
+            )
             rows.append({"shots": shots, "steps": test_steps, "mse": seen.mean, "ci95": seen.ci95})
     return {"method": name, "meta_steps": steps, "seconds": run.seconds, "inner": INNER[name], "test": rows}
 
@@ -72,8 +78,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/sinusoid_all"))
     args = parser.parse_args()
     configure_cpu()
-    about = {"experiment": "sinusoid_all", "meta_steps": args.steps}
-    rows = fill_methods(args.out / "result.json", about, args.methods, partial(measure, steps=args.steps))
+    record, about = args.out / "result.json", {"experiment": "sinusoid_all", "meta_steps": args.steps}
+    rows = fill_methods(record, about, args.methods, partial(measure, steps=args.steps))
     print("| method | " + " | ".join(f"{k} shots, {n}" for k in SHOTS for n in STEPS) + " |")
     print("|---" * (1 + len(SHOTS) * len(STEPS)) + "|")
     for row in rows:

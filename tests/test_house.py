@@ -125,7 +125,9 @@ def test_only_models_import_flax():
 
 def test_what_is_imported_is_required():
     """pyproject.toml asks for each package that mtl_jax imports, not for what another happens to bring."""
-    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
     asked = {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in asked}
     found = {i.split(".")[0] for path in SOURCES + EXPERIMENTS for i in imports(path.read_text())}
     found -= sys.stdlib_module_names | {"mtl_jax", "peers", "tools"}  # of experiments
@@ -146,16 +148,17 @@ def test_the_engine_knows_no_method_no_data_set_and_no_option_by_name():
 
 
 def test_learners_hold_no_settings_of_the_outer_loop():
+    from mtl_jax import learners
     from mtl_jax.app.settings import OuterSettings, RunSettings
 
     outer = {*OuterSettings.__dataclass_fields__, *RunSettings.__dataclass_fields__, "tasks"}
     for path in (ROOT / "mtl_jax" / "learners").glob("*.py"):
         tree = ast.parse(path.read_text())
-        keys = {
-            k.value for n in ast.walk(tree) if isinstance(n, ast.Dict) for k in n.keys if isinstance(k, ast.Constant)
-        }
-        taken = {a.arg for n in tree.body if isinstance(n, ast.FunctionDef) for a in (*n.args.args, *n.args.kwonlyargs)}
-        assert not outer & (keys | (taken - {"steps"})), path.name  # of an inner loop's own function
+        dicts = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
+        keys = {key.value for node in dicts for key in node.keys if isinstance(key, ast.Constant)}
+        factories = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in learners.__all__]
+        taken = {a.arg for node in factories for a in (*node.args.args, *node.args.kwonlyargs)}
+        assert not outer & (keys | taken), path.name
 
 
 def test_what_is_laid_out_by_hand_says_why():

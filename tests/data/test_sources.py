@@ -38,7 +38,7 @@ def same(a, b):
 @pytest.mark.parametrize(
     ("source", "sample", "of"),
     [
-        (sources.episodes(3, 1, 2, "rotations"), partial(sample_episode, ways=3, shots=1, queries=2, augment="rotations"), None),
+        (sources.episodes(3, 1, 2), partial(sample_episode, ways=3, shots=1, queries=2), None),
         (sources.class_batches(5, "flip_crop"), partial(sample_batch, size=5, augment="flip_crop"), None),
         (sources.sinusoids(4, 5), partial(sample_sinusoid, shots=4, queries=5), SinusoidPool()),
     ],
@@ -116,9 +116,11 @@ def test_hard_steps_draw_from_the_failed_classes_alone(pool, key):
     source = sources.hard_tasks(2, 1, 1, tasks=2, every=1)
     kept = source.init(key)
     kept = kept._replace(classes=jnp.array([5, 6], jnp.int32), recorded=jnp.int32(2), steps=jnp.int32(1))
-    draws = [set(source.draw(jax.random.key(i), kept, pool).classes.tolist()) for i in range(20)]
+    draw = jax.jit(jax.vmap(lambda key, kept: source.draw(key, kept, pool).classes, (0, None)))
+    draws, random = (
+        [set(row.tolist()) for row in draw(jax.random.split(key, 20), state)] for state in (kept, source.init(key))
+    )
     assert all(classes == {5, 6} for classes in draws)
-    random = [set(source.draw(jax.random.key(i), source.init(key), pool).classes.tolist()) for i in range(20)]
     assert any(classes != {5, 6} for classes in random)
 
 
