@@ -26,7 +26,7 @@ __all__ = [
     "sample_episode",
     "train",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "ClassPool": "mtl_jax.data.pool",

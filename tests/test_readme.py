@@ -5,7 +5,8 @@ from pathlib import Path
 
 import jax
 
-TEXT = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -25,22 +26,22 @@ def test_example_runs_and_is_short(tmp_path, monkeypatch, capsys):
     assert jax.tree.structure(names["grads"]) == jax.tree.structure(names["theta"])
 
 
-def test_a_pool_stays_on_the_host(tmp_path, monkeypatch, key):
-    from mtl_jax.data.host import host_batches
-
-    pool = run(BLOCKS[1], tmp_path, monkeypatch)["pool"]
-    assert pool.on_host
-    assert next(host_batches(key, pool, 5, 1, 2, tasks=3)).query_y.shape == (3, 10)
-
-
 def test_added_method_trains(tmp_path, monkeypatch, key):
     from mtl_jax import datasets, train
 
-    assert len(BLOCKS[2].splitlines()) < 40
-    names = run(BLOCKS[2], tmp_path, monkeypatch)
+    assert len(BLOCKS[1].splitlines()) < 40
+    names = run(BLOCKS[1], tmp_path, monkeypatch)
     trained = train(names["learner"], datasets.load("digits", "test"), key, queries=2, tasks=2, steps=3)
     assert len(trained.history) == 1
 
 
-def test_there_are_three_examples():
-    assert len(BLOCKS) == 3, "a new example wants a test of its own"
+def test_there_are_two_examples_and_at_most_150_lines():
+    assert len(BLOCKS) == 2, "a new example wants a test of its own"
+    assert len(TEXT.splitlines()) <= 150
+
+
+def test_the_page_of_results_is_made_of_the_records(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    import results
+
+    assert results.PAGE.read_text(encoding="utf-8") == results.page(), "run python experiments/results.py"

@@ -1,0 +1,169 @@
+"""docs/results.md, made of the records in experiments/results: every published figure with its interval and command.
+
+Command: python experiments/results.py
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "results.md"
+# What the papers print, in percent, by (method, data set, ways, shots); the page of each experiment names them.
+PAPERS = {
+    ("protonet", "omniglot", 5, 1): (98.8, None), ("protonet", "omniglot", 5, 5): (99.7, None),
+    ("protonet", "omniglot", 20, 1): (96.0, None), ("protonet", "omniglot", 20, 5): (98.9, None),
+    ("maml", "omniglot", 5, 1): (98.7, 0.4), ("maml", "omniglot", 5, 5): (99.9, 0.1),
+    ("maml", "omniglot", 20, 1): (95.8, 0.3), ("maml", "omniglot", 20, 5): (98.9, 0.2),
+    ("fomaml", "omniglot", 5, 1): (98.3, 0.5), ("reptile", "omniglot", 5, 1): (97.68, 0.04),
+    ("matching", "omniglot", 5, 1): (98.1, None), ("meta-sgd", "omniglot", 5, 1): (99.53, 0.26),
+    ("mamlpp", "omniglot", 5, 1): (99.47, None),
+    ("protonet", "cifar_fs", 5, 1): (55.5, 0.7), ("protonet", "cifar_fs", 5, 5): (72.0, 0.6),
+    ("r2d2", "cifar_fs", 5, 1): (60.0, 0.7), ("r2d2", "cifar_fs", 5, 5): (76.1, 0.6),
+    ("maml", "cifar_fs", 5, 1): (58.9, 1.9), ("maml", "cifar_fs", 5, 5): (71.5, 1.0),
+    ("mtl", "fc100", 5, 1): (43.6, 1.8), ("mtl hard-tasks", "fc100", 5, 1): (45.1, 1.8),
+    ("protonet", "fc100", 5, 1): (35.3, 0.6),
+}  # fmt: skip
+OVERLAPS = {
+    "cifar_fs": "CIFAR-100 holds identical images in several classes: 6 of this split's test images are in its training "
+    "classes as well.",
+    "fc100": "CIFAR-100 holds identical images in several classes: 1 of this split's test images is in its training "
+    "classes as well.",
+}
+HEAD = "| method | data | ways, shots | transductive | support | queries | episodes | seeds | paper | gap | commit |"
+ABOUT = """# Results
+
+Made by `python experiments/results.py` from the records in `experiments/results/`; no figure here is written by hand.
+
+Accuracies are percent over test episodes of classes that training never saw; ± is the 95 % interval of the mean over
+episodes (1.96 standard errors) for that one network, not over networks. "transductive" normalises a query by the
+moments of all queries of its episode, "support" by the support set's alone. The gap is transductive minus the paper's figure.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
+
+
+def page() -> str:
+    """The page's text."""
+    parts = [ABOUT]
+    for path in sorted((HERE / "results").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["experiment"] != "bench_peers":
+            parts.append("\n".join(section(path.stem, record)) + "\n")
+    return "\n".join(parts)
+
+
+def section(name: str, record: Mapping[str, Any]) -> Iterator[str]:
+    """One record: what its experiment says of itself, then its figures."""
+    about = docstring(record["experiment"])
+    yield f"## {name.replace('_', ' ')}\n"
+    yield f"{about['title']}\n"
+    for part in ("Command", "Setting"):
+        if part in about:
+            yield f"- {part}: {about[part]}"
+    if seconds := record.get("train_seconds") or record.get("seconds"):
+        total = sum(seconds.values()) if isinstance(seconds, Mapping) else seconds
+        yield f"- Training: {total / 60:.0f} minutes" + (f", {record['steps']} steps" if "steps" in record else "")
+    for key in ("hardware", "setting"):
+        if key in record:
+            yield f"- {key.capitalize()}: {record[key]}"
+    data = record.get("dataset") or next((d for d in ("cifar_fs", "fc100", "omniglot") if d in name), "")
+    if data in OVERLAPS:
+        yield f"- {OVERLAPS[data]}"
+    yield ""
+    if "cells" in record:
+        yield from matrix(record["cells"])
+    elif "mse" in json.dumps(record):
+        yield from errors(record)
+    elif "baseline" in record:
+        yield from over_networks(record, data)
+    else:
+        yield from accuracies(record, data)
+
+
+def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
+    """Rows of one network's, or of many methods', scores under both norms."""
+    yield HEAD
+    yield "|---" * 11 + "|"
+    many = record.get("methods") or [{"method": record.get("learner", record["experiment"].split("_")[-1]), **record}]
+    for each in many:
+        tests: dict[tuple, dict[str, Any]] = {}
+        for row in each.get("tests") or each["test"]:
+            target = row.get("dataset") or row.get("target") or data
+            place = (target, row.get("ways", 5), row.get("shots", 1), row.get("queries", 15))
+            tests.setdefault(place, {})[row["norm"]] = row
+        for (target, ways, shots, queries), norms in tests.items():
+            paper, half = PAPERS.get((each["method"], target, ways, shots), (None, None))
+            best = norms.get("transductive")
+            said = "-" if paper is None else f"{paper}" + ("" if half is None else f" ± {half}")
+            gap = "-" if paper is None or best is None else f"{100 * best['accuracy'] - paper:+.2f}"
+            episodes = next(iter(norms.values())).get("episodes", record.get("episodes", "-"))
+            cells = (each["method"], target, f"{ways}, {shots}", score(best), score(norms.get("support")), queries)
+            cells += (episodes, record.get("seeds", 1), said, gap, record.get("commit", "-"))
+            yield "| " + " | ".join(map(str, cells)) + " |"
+
+
+def over_networks(record: Mapping[str, Any], data: str) -> Iterator[str]:
+    """Means over several networks scored on the same episodes, and their paired gaps."""
+    pooled = not any("spread" in row for row in record.values() if isinstance(row, Mapping))
+    if pooled:
+        yield "This record was made before intervals were taken over the episodes' means: its networks share their"
+        yield "episodes, so that the intervals it holds are too narrow (by about 1.6 for scores), and none is shown.\n"
+    yield "| | 5-way 1-shot | networks | paper |\n|---|---|---|---|"
+    for name, row in record.items():
+        if isinstance(row, Mapping):
+            half = "" if pooled else f" ± {100 * row['ci95']:.2f}"
+            each = ", ".join(f"{100 * seed:.2f}" for seed in row["seeds"])
+            paper, ci = PAPERS.get((name, data, 5, 1), (None, None))
+            yield f"| {name} | {100 * row['mean']:.2f}{half} | {each} | {'-' if paper is None else f'{paper} ± {ci}'} |"
+
+
+def errors(record: Mapping[str, Any]) -> Iterator[str]:
+    """Mean squared errors of regression after some inner steps."""
+    rows = [
+        {"method": each["method"], **test}
+        for each in record.get("methods", [record | {"method": ""}])
+        for test in each["test"]
+    ]
+    places = list(dict.fromkeys((row.get("shots", record.get("shots")), row["steps"]) for row in rows))
+    yield "Mean squared error, ± 95 % over test tasks.\n"
+    yield "| method | " + " | ".join(f"{shots} shots, {steps} steps" for shots, steps in places) + " |"
+    yield "|---" * (1 + len(places)) + "|"
+    for method in dict.fromkeys(row["method"] for row in rows):
+        seen = {(r.get("shots", record.get("shots")), r["steps"]): r for r in rows if r["method"] == method}
+        cells = (
+            "diverges" if seen[p]["mse"] is None else f"{seen[p]['mse']:.3f} ± {seen[p]['ci95']:.3f}" for p in places
+        )
+        yield f"| {method} | {' | '.join(cells)} |"
+
+
+def matrix(cells: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Sources down, targets across."""
+    seen = {(f"{c['source']}, {c['method']}", f"{c['target']}, {c['shots']} shots"): c for c in cells}
+    columns = list(dict.fromkeys(column for _, column in seen))
+    yield "| trained on, by | " + " | ".join(columns) + " |\n" + "|---" * (1 + len(columns)) + "|"
+    for row in dict.fromkeys(row for row, _ in seen):
+        yield f"| {row} | " + " | ".join(score(seen.get((row, column))) for column in columns) + " |"
+
+
+def score(row: Mapping[str, Any] | None) -> str:
+    """An accuracy in percent with its interval."""
+    return "-" if row is None else f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f}"
+
+
+def docstring(experiment: str) -> dict[str, str]:
+    """An experiment's docstring: its first line as "title", then its parts by name, each in one line."""
+    text = ast.get_docstring(ast.parse((HERE / f"{experiment}.py").read_text(encoding="utf-8"))) or ""
+    parts = re.findall(r"^(Papers?|Command|Setting|Result): (.*?)(?=^\w+: |\Z)", text, re.DOTALL | re.MULTILINE)
+    return {"title": text.partition("\n")[0], **{name: " ".join(about.split()) for name, about in parts}}
+
+
+if __name__ == "__main__":
+    main()
