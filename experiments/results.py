@@ -28,9 +28,9 @@ PAPERS = {
     ("protonet", "fc100", 5, 1): (35.3, 0.6),
 }  # fmt: skip
 OVERLAPS = {
-    "cifar_fs": "CIFAR-100 holds identical images in several classes: 6 of this split's test images are in its training "
+    "cifar_fs": "CIFAR-100 holds some images twice, in two classes: 6 of this split's test images are in its training "
     "classes as well.",
-    "fc100": "CIFAR-100 holds identical images in several classes: 1 of this split's test images is in its training "
+    "fc100": "CIFAR-100 holds some images twice, in two classes: 1 of this split's test images is in its training "
     "classes as well.",
 }
 HEAD = "| method | data | ways, shots | transductive | support | queries | episodes | seeds | paper | gap | commit |"
@@ -40,7 +40,8 @@ Made by `python experiments/results.py` from the records in `experiments/results
 
 Accuracies are percent over test episodes of classes that training never saw; ± is the 95 % interval of the mean over
 episodes (1.96 standard errors) for that one network, not over networks. "transductive" normalises a query by the
-moments of all queries of its episode, "support" by the support set's alone. The gap is transductive minus the paper's figure.
+moments of all queries of its episode, "support" by the support set's alone. The gap is transductive minus the paper's
+figure.
 """
 
 
