@@ -1,7 +1,7 @@
 """Transfer learning: pre-train on all source classes, then fit a new head to the support set."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,6 @@ from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 DEFAULTS: Mapping[str, Any] = {
     "tasks": 1, "batch": 64, "inner_steps": 100, "inner_lr": 0.01, "order": None, "meta_lr": 2e-3,
 }  # fmt: skip
-HEADS = ("linear", "cosine", "centroid")
 
 
 class Fitted(NamedTuple):
@@ -33,7 +32,7 @@ def finetune(
     inner_lr: float = 0.01,
     inner_steps: int = 100,
     inner_optimizer: optax.GradientTransformation | None = None,
-    head: str = "linear",
+    head: Literal["linear", "centroid"] = "linear",
     label_smoothing: float = 0.0,
     ways: int | None = None,
 ) -> Learner:

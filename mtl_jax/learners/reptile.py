@@ -1,7 +1,7 @@
 """Reptile: move the initialisation towards the solution of each task."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def reptile(
     inner_steps: int = 5,
     test_steps: int | None = None,
     inner_optimizer: optax.GradientTransformation | None = None,
-    inner_rule: str = "adam",
+    inner_rule: Literal["adam", "sgd"] = "adam",
     batch: int | None = 10,
 ) -> Learner:
     """Reptile: plain training on a task, whose end the initialisation then moves towards.
