@@ -72,7 +72,7 @@ def read_factory(path: Path, function: str) -> Factory:
     helps = _helps(function, functions)
     options = []
     for argument, default in zip(arguments, [*positional, *node.args.kw_defaults], strict=True):
-        kind, choices, optional = _kind(argument.annotation)
+        kind, choices, optional = _kind(argument.annotation, named)
         if kind is not None and default is not None:
             value = ast.literal_eval(default)
             options.append(Option(argument.arg, kind, value, helps.get(argument.arg, ""), choices, optional))
@@ -82,8 +82,11 @@ def read_factory(path: Path, function: str) -> Factory:
     return Factory(text.partition("\n")[0], reference, tuple(options), tuple(a.arg for a in arguments))
 
 
-def _kind(annotation: ast.expr | None) -> tuple[type | None, tuple[str, ...], bool]:
-    """(the kind that an annotation allows, its words, whether None is allowed); kind None for what is no option."""
+def _kind(annotation: ast.expr | None, named: dict[str, ast.expr]) -> tuple[type | None, tuple[str, ...], bool]:
+    """(the kind that an annotation allows, its words, whether None is allowed); kind None for what is no option.
+
+    `named` are the file's own names for types, such as Form = Literal["auto", "primal"].
+    """
     parts, choices, kinds, optional = [annotation], [], [], False
     while parts:
         part = parts.pop(0)
@@ -93,6 +96,8 @@ def _kind(annotation: ast.expr | None) -> tuple[type | None, tuple[str, ...], bo
             optional = True
         elif isinstance(part, ast.Name) and part.id in KINDS:
             kinds.append(KINDS[part.id])
+        elif isinstance(part, ast.Name) and part.id in named:
+            parts.insert(0, named[part.id])
         elif isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name) and part.value.id == "Literal":
             words = part.slice.elts if isinstance(part.slice, ast.Tuple) else [part.slice]
             choices += [ast.literal_eval(word) for word in words]

@@ -1,6 +1,6 @@
 """Transfer learning: pre-train on all source classes, then fit a new head to the support set."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,6 @@ from mtl_jax.learners.inner import inner_loop, linear
 from mtl_jax.learners.objective import EMPTY, count_ways, objective
 from mtl_jax.learners.protonet import class_means, cosine
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
-
-HEADS = ("linear", "cosine", "centroid")
 
 
 class Fitted(NamedTuple):
@@ -28,7 +26,7 @@ def finetune(
     inner_lr: float = 0.01,
     inner_steps: int = 100,
     inner_optimizer: optax.GradientTransformation | None = None,
-    head: str = "linear",
+    head: Literal["linear", "centroid"] = "linear",
     label_smoothing: float = 0.0,
     ways: int | None = None,
 ) -> Learner:

@@ -1,7 +1,7 @@
 """The inner loop: a few optimiser steps on one task's loss, differentiable from end to end."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import optax
 
 from mtl_jax.types import Array, PyTree
 
-INNER_GRADS = ("auto", "reverse", "mixed")
+InnerGrad = Literal["auto", "reverse", "mixed"]
 MIXED_FROM = 10  # inner steps from which memory counts: both forms take the same time, within the noise
 
 
@@ -21,7 +21,7 @@ def inner_loop(
     order: int = 2,
     remat: bool = False,
     each: Callable[[PyTree], Any] | None = None,
-    inner_grad: str = "auto",
+    inner_grad: InnerGrad = "auto",
 ) -> tuple[PyTree, Any]:
     """Take `steps` optimiser steps on `loss`, in one scan.
 
@@ -49,8 +49,8 @@ def inner_loop(
     """
     if steps < 0 or order not in (1, 2):
         raise ValueError(f"inner steps must be at least 0 and order 1 or 2, not {steps} and {order}")
-    if inner_grad not in INNER_GRADS:
-        raise ValueError(f"unknown inner_grad {inner_grad!r}: choose one of {', '.join(INNER_GRADS)}")
+    if inner_grad not in get_args(InnerGrad):
+        raise ValueError(f"unknown inner_grad {inner_grad!r}: choose one of {', '.join(get_args(InnerGrad))}")
     if inner_grad == "auto":
         inner_grad = "mixed" if steps >= MIXED_FROM and not remat else "reverse"
     slope = mixed_grad(loss) if inner_grad == "mixed" and order == 2 else jax.grad(loss)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
+from mtl_jax.learners.inner import InnerGrad, check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Episode, Learner, LearnerInit, Model, PyTree
 
@@ -47,7 +47,7 @@ def maml(
     test_steps: int | None = None,
     remat: bool = False,
     inner_optimizer: optax.GradientTransformation | None = None,
-    inner_grad: str = "auto",
+    inner_grad: InnerGrad = "auto",
 ) -> Learner:
     """Model-agnostic meta-learning.
 

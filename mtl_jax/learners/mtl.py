@@ -1,7 +1,7 @@
 """MTL: meta-transfer learning, which learns how to scale and shift a network that was pre-trained elsewhere."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
 
-TRANSFERS = ("scale_shift", "scale", "shift", "film", "full", "none")
+Transfer = Literal["scale_shift", "scale", "shift", "film", "full", "none"]
 
 
 def mtl(
@@ -22,7 +22,7 @@ def mtl(
     order: int = 2,
     test_steps: int | None = 100,
     inner_optimizer: optax.GradientTransformation | None = None,
-    transfer: str = "scale_shift",
+    transfer: Transfer = "scale_shift",
 ) -> Learner:
     """Meta-transfer learning: a frozen network, meta-learned scales and shifts of it, and a head that adapts.
 
@@ -60,8 +60,8 @@ def mtl(
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
     check_inner(inner_steps, order, test_steps)
-    if transfer not in TRANSFERS:
-        raise ValueError(f"unknown transfer {transfer!r}: choose one of {', '.join(TRANSFERS)}")
+    if transfer not in get_args(Transfer):
+        raise ValueError(f"unknown transfer {transfer!r}: choose one of {', '.join(get_args(Transfer))}")
 
     def init(key: Array, x: Array) -> PyTree:
         body, head = split_head(net.init(key, x))

@@ -1,7 +1,7 @@
 """Prototypical networks: each class is the mean of its support features."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,10 @@ def class_means(features: Array, y: Array, ways: int) -> tuple[Array, Array]:
 
 
 def protonet(
-    net: Model, distance: str | Distance = "euclidean", temperature: float | None = None, ways: int | None = None
+    net: Model,
+    distance: Literal["euclidean", "cosine"] | Distance = "euclidean",
+    temperature: float | None = None,
+    ways: int | None = None,
 ) -> Learner:
     """Prototypical networks.
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.learners.objective import EMPTY, count_ways, objective
+from mtl_jax.models.layers import NormMode
 from mtl_jax.models.relation import Pairs, relation_module
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
@@ -20,7 +21,11 @@ class Related(NamedTuple):
 
 
 def relation(
-    net: Model, module: Model | None = None, width: int = 64, norm: str | None = None, ways: int | None = None
+    net: Model,
+    module: Model | None = None,
+    width: int = 64,
+    norm: NormMode | None = None,
+    ways: int | None = None,
 ) -> Learner:
     """Relation networks.
 

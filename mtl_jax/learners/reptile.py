@@ -1,6 +1,6 @@
 """Reptile: move the initialisation towards the solution of each task."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def reptile(
     inner_steps: int = 5,
     test_steps: int | None = 50,
     inner_optimizer: optax.GradientTransformation | None = None,
-    inner_rule: str = "sgd",
+    inner_rule: Literal["adam", "sgd"] = "sgd",
     batch: int | None = 10,
 ) -> Learner:
     """Reptile: plain training on a task, whose end the initialisation then moves towards.

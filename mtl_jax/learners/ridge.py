@@ -1,7 +1,7 @@
 """R2-D2: a head that is solved in closed form inside every task."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from mtl_jax.learners.inner import linear
 from mtl_jax.learners.objective import EMPTY, count_ways, objective
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
-FORMS = ("auto", "primal", "woodbury")
+Form = Literal["auto", "primal", "woodbury"]
 
 
 class Solved(NamedTuple):
@@ -21,7 +21,7 @@ class Solved(NamedTuple):
     stats: Any
 
 
-def ridge(x: Array, y: Array, weight: Array, form: str = "auto") -> Array:
+def ridge(x: Array, y: Array, weight: Array, form: Form = "auto") -> Array:
     """Ridge regression in closed form, by a system of the smaller of examples and features.
 
     w = argmin ||x w - y||^2 + weight ||w||^2 = (x' x + weight I)^-1 x' y = x' (x x' + weight I)^-1 y
@@ -43,7 +43,7 @@ def ridge(x: Array, y: Array, weight: Array, form: str = "auto") -> Array:
     return jax.scipy.linalg.solve(x.T @ x + weight * jnp.eye(d, dtype=x.dtype), x.T @ y, assume_a="pos")
 
 
-def logistic(x: Array, y: Array, weight: Array, steps: int, form: str = "auto") -> Array:
+def logistic(x: Array, y: Array, weight: Array, steps: int, form: Form = "auto") -> Array:
     """Logistic regression of each column of y by itself, by Newton steps from 0, each a ridge regression.
 
     w_k <- argmin_w sum_i s_i (x_i w - z_i)^2 + weight ||w||^2 with p = sigmoid(x w_k), s = p (1 - p) and
@@ -76,11 +76,11 @@ def logistic(x: Array, y: Array, weight: Array, steps: int, form: str = "auto") 
 
 def r2d2(
     net: Model,
-    head: str = "ridge",
+    head: Literal["ridge", "logistic"] = "ridge",
     newton_steps: int = 5,
     init_lambda: float = 1.0,
     init_scale: float = 10.0,
-    form: str = "auto",
+    form: Form = "auto",
     ways: int | None = None,
 ) -> Learner:
     """Differentiable closed-form solvers: a ridge (R2-D2) or logistic (LR-D2) regression as the inner problem.
@@ -114,8 +114,8 @@ def r2d2(
     """
     if head not in ("ridge", "logistic"):
         raise ValueError(f"unknown head {head!r}: choose ridge or logistic")
-    if form not in FORMS:
-        raise ValueError(f"unknown form {form!r}: choose one of {', '.join(FORMS)}")
+    if form not in get_args(Form):
+        raise ValueError(f"unknown form {form!r}: choose one of {', '.join(get_args(Form))}")
     if newton_steps < 1:
         raise ValueError(f"newton_steps must be at least 1, not {newton_steps}")
     if init_lambda <= 0 or init_scale <= 0:

@@ -1,11 +1,11 @@
 """conv4: the four-block network of the few-shot papers."""
 
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mtl_jax.models.layers import Conv, Norm, check_norm, convolve_block, initialiser
+from mtl_jax.models.layers import Conv, Norm, NormMode, check_norm, convolve_block, initialiser
 from mtl_jax.types import Array, Model
 
 
@@ -37,7 +37,11 @@ class _Conv4(nn.Module):
 
 
 def conv4(
-    ways: int | None = 5, width: int = 64, norm: str = "transductive", downsample: str = "pool", maps: bool = False
+    ways: int | None = 5,
+    width: int = 64,
+    norm: NormMode = "transductive",
+    downsample: Literal["pool", "stride"] = "pool",
+    maps: bool = False,
 ) -> Model:
     """Four blocks of 3x3 convolution, normalisation, 2x2 max-pool and ReLU, then a linear head.
 

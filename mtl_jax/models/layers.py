@@ -1,7 +1,7 @@
 """Layers whose first and second derivatives stay cheap, under shared and under per-task weights."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from mtl_jax.models.winograd import winograd, winograd_pays, winograd_tiles
 from mtl_jax.types import Array
 
-NORMS = ("transductive", "support", "none")
+NormMode = Literal["transductive", "support", "none"]
 Moments = tuple[Array, Array]
 
 
@@ -188,8 +188,8 @@ def convolve_block(x: Array, conv: Conv, norm: Norm, moments: Moments | None, po
 
 def check_norm(norm: str) -> None:
     """Raise ValueError unless `norm` is a mode of normalisation."""
-    if norm not in NORMS:
-        raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
+    if norm not in get_args(NormMode):
+        raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(get_args(NormMode))}")
 
 
 def initialiser(module: nn.Module) -> Callable:

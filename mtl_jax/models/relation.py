@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mtl_jax.models.layers import Conv, Moments, Norm, check_norm, convolve, initialiser, max_pool
+from mtl_jax.models.layers import Conv, Moments, Norm, NormMode, check_norm, convolve, initialiser, max_pool
 from mtl_jax.types import Array, Model
 
 
@@ -51,7 +51,7 @@ class _Relation(nn.Module):
         return x.reshape(len(maps), -1), tuple(used) if self.norm == "support" else None
 
 
-def relation_module(width: int = 64, hidden: int = 8, norm: str = "transductive") -> Model:
+def relation_module(width: int = 64, hidden: int = 8, norm: NormMode = "transductive") -> Model:
     """Two blocks of 3x3 convolution, normalisation, 2x2 max-pool and ReLU over joined maps, then two linear layers.
 
     s_ij = g([class map j, map i]), joined by channel

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mtl_jax.models.layers import Conv, Norm, check_norm, convolve_block, initialiser, max_pool
+from mtl_jax.models.layers import Conv, Norm, NormMode, check_norm, convolve_block, initialiser, max_pool
 from mtl_jax.types import Array, Model
 
 SLOPE = 0.1  # of the leaky ReLUs
@@ -49,7 +49,7 @@ class _ResNet12(nn.Module):
         return x, tuple(used) if self.norm == "support" else None
 
 
-def resnet12(ways: int | None = 5, widths: Sequence[int] = (16, 32, 64, 128), norm: str = "transductive") -> Model:
+def resnet12(ways: int | None = 5, widths: Sequence[int] = (16, 32, 64, 128), norm: NormMode = "transductive") -> Model:
     """Four residual blocks of three 3x3 convolutions and a 2x2 max-pool, a spatial mean, then a linear head.
 
     Args:
