@@ -97,7 +97,7 @@ def add_setting(section: Any, name: str, default: Any = None) -> None:
 def _add(
     section: Any, name: str, kind: type, default: Any, about: str, limits: Mapping[str, Any], optional: bool
 ) -> None:
-    text = about.replace("%", "%%") + ("" if default is None else f" (default: {default})")
+    text = about.rstrip(".").replace("%", "%%") + ("" if default is None else f" (default: {default})")
     if kind is bool:
         action = argparse.BooleanOptionalAction
         section.add_argument(_flag(name), action=action, default=argparse.SUPPRESS, help=text)

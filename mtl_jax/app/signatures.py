@@ -59,11 +59,10 @@ def read_factory(path: Path, function: str) -> Factory:
     Raises:
         ValueError: the file has no such function.
     """
-    functions = {
-        node.name: node
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.FunctionDef)
-    }
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    assigned = [(node.targets[0], node.value) for node in body if isinstance(node, ast.Assign)]
+    named = {target.id: value for target, value in assigned if isinstance(target, ast.Name)}
     if function not in functions:
         raise ValueError(f"{path} has no function {function}: it has {', '.join(functions) or 'none'}")
     node = functions[function]
