@@ -134,7 +134,7 @@ def _inputs(x: np.ndarray) -> np.ndarray:
     if x.dtype != jnp.bfloat16:
         with np.errstate(over="ignore"):  # too large for float32 is infinite, which is refused below
             x = x.astype(np.float32, copy=False)
-    _check_finite(x)
+    check_finite(x)
     if x.ndim == 4 and _channels_first(x.shape):
         log.warning("x %s looks channels-first and is drawn as it is: for images give np.moveaxis(x, 1, -1)", x.shape)
     return x
@@ -161,7 +161,8 @@ def _channels_first(shape: tuple[int, ...]) -> bool:
     return shape[1] in (1, 3) and shape[3] not in (1, 3, 4) and min(shape[2:]) >= 8
 
 
-def _check_finite(x: np.ndarray) -> None:
+def check_finite(x: np.ndarray) -> None:
+    """Raise ValueError, which names the first row [n, ...] that has a NaN or an infinity, if one has."""
     rows = max(1, CHUNK // max(1, x[:1].nbytes))
     for first in range(0, len(x), rows):
         part = np.isfinite(x[first : first + rows]).reshape(len(x[first : first + rows]), -1)
