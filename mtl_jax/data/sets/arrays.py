@@ -28,10 +28,10 @@ def open_set(request: Request) -> DataSet:
     path = Path(request.where).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give an .npz file with arrays x and y")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"cannot read {path}: it is no .npz file; save x and y with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array: save x and y with numpy.savez")
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         said = "it holds Python objects: save x as numbers, y and names as numbers or strings"
@@ -72,7 +72,7 @@ def _by_split(arrays: dict[str, np.ndarray], path: Path) -> dict[str, tuple[np.n
         raise ValueError(
             f"{path}: x {x.shape}, y {y.shape} and split {split.shape} do not fit: want x [n, ...], [n], [n]"
         )
-    if strange := sorted(set(split) - set(SPLITS)):
+    if strange := sorted({str(name) for name in split} - set(SPLITS)):
         raise ValueError(f"{path} has a split {strange[0]!r}: name them {', '.join(SPLITS)}")
     return {name: (x[split == name], y[split == name]) for name in SPLITS if (split == name).any()}
 

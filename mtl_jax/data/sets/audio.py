@@ -17,7 +17,7 @@ from mtl_jax.data.tree import class_tree, fingerprint, list_files, split_folders
 ABOUT = (
     "wav:/path  recordings as log-mel pictures: one sub-folder per class (below train/, val/, test/ where they exist), "
     "or files named LABEL_SPEAKER_NUMBER.wav; ?test=SPEAKER,SPEAKER&val=SPEAKER holds out speakers, else classes are "
-    "split 64/16/20"
+    "split 64/16/20 (in folders by class, names begin SPEAKER_)"
 )
 OPTIONS = {
     "test": "speakers of the test split, separated by commas: then every split has all classes",
@@ -93,19 +93,19 @@ def open_set(request: Request) -> DataSet:
         classes = {split: tree.files for split, tree in trees.items()}
         notes += tuple(note for tree in trees.values() for note in tree.notes)
     else:
-        files, more = _whole(root)
+        files, by_name, more = _whole(root)
         classes, notes = {ANY_SPLIT: files}, notes + more
     held = {split: request.options[split].split(",") for split in ("val", "test") if request.options.get(split)}
     if held:
         if found:
             raise ValueError(f"{root} has folders for its splits: leave out ?{'&'.join(held)}=, or give another folder")
-        classes = _by_speaker(classes[ANY_SPLIT], held)
+        classes = _by_speaker(files, by_name, held)
     parts = {split: _part(request, files, size, seconds, rate) for split, files in classes.items()}
     return DataSet(parts, (size, size, request.channels or 1), notes=notes)
 
 
-def _whole(root: Path) -> tuple[Files, tuple[str, ...]]:
-    """All recordings by class: by name in a flat folder (or its recordings/), else by sub-folder."""
+def _whole(root: Path) -> tuple[Files, bool, tuple[str, ...]]:
+    """All recordings by class, whether that is by their names (in a flat folder or its recordings/), and notes."""
     for folder in (root, root / "recordings"):
         flat = list_files(folder, SUFFIXES) if folder.is_dir() else []
         named = [(match["label"], path) for path in flat if (match := NAMED.fullmatch(path.stem))]
@@ -115,16 +115,15 @@ def _whole(root: Path) -> tuple[Files, tuple[str, ...]]:
                 files.setdefault(label, []).append(path)
             left = len(flat) - len(named)
             note = f"{folder}: left out {left} recordings whose names are not LABEL_SPEAKER_NUMBER.wav"
-            return files, ((note,) if left else ())
+            return files, True, ((note,) if left else ())
     tree = class_tree(root, SUFFIXES, "recordings")
-    return tree.files, tree.notes
+    return tree.files, False, tree.notes
 
 
-def _by_speaker(files: Files, held: Mapping[str, Sequence[str]]) -> dict[str, Files]:
+def _by_speaker(files: Files, by_name: bool, held: Mapping[str, Sequence[str]]) -> dict[str, Files]:
     """All classes in each split, by who speaks: those named for val and test, and all others for train."""
-    named = {path: (m["speaker"] if (m := NAMED.fullmatch(path.stem)) else "") for f in files.values() for path in f}
-    if "" in named.values():  # in folders by class a name begins with the speaker
-        named = {path: path.stem.split("_")[0] for path in named}
+    place = 1 if by_name else 0  # LABEL_SPEAKER_NUMBER in a flat folder, SPEAKER_... in folders by class
+    named = {path: path.stem.split("_")[place] for paths in files.values() for path in paths}
     speakers = sorted(set(named.values()))
     split_of = {speaker: split for split, chosen in held.items() for speaker in chosen}
     if unknown := sorted(set(split_of) - set(speakers)):

@@ -63,22 +63,22 @@ def open_set(request: Request) -> DataSet:
 def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give a CSV file with a header and a label column")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        first = file.readline()
-        delimiter = max(",\t;", key=first.count)
-        file.seek(0)
-        try:
-            header, *rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
-        except (ValueError, csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"cannot read {path} as CSV in UTF-8: {error}") from error
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            file.seek(0)
+            lines = [row for row in csv.reader(file, delimiter=max(",\t;", key=first.count)) if row]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path} as CSV in UTF-8: {error}") from error
+    if len(lines) < 2:
+        raise ValueError(f"{path} has no rows below its header" if lines else f"{path} is empty")
+    header, *rows = lines
     header = [name.strip() for name in header]
     if len(set(header)) < len(header) or any(map(_is_number, header)):
         raise ValueError(f"{path}: the first line must name each column once, not be {first.strip()[:60]!r}")
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise ValueError(f"{path}: line {number} has {len(row)} cells, the header has {len(header)}")
-    if not rows:
-        raise ValueError(f"{path} has a header and no rows")
     return header, rows
 
 
