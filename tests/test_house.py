@@ -18,7 +18,7 @@ SOURCES = sorted((ROOT / "mtl_jax").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
 BELOW = {  # what each floor may import of the others
     "types": set(),
-    "data": {"types"},
+    "data": {"types", "models"},  # a sentence encoder is a network; models know nothing of data
     "models": {"types"},
     "learners": {"types", "data", "models"},
     "run": {"types", "data", "models", "learners"},

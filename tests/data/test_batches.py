@@ -71,10 +71,20 @@ def test_crops_move_and_mirror_each_image_by_itself(key):
 
 
 def test_bad_requests_are_refused(ragged, key):
-    with pytest.raises(ValueError, match="at least 1 image, not 0"):
+    with pytest.raises(ValueError, match="at least 1 input, not 0"):
         sample_batch(key, ragged, 0)
     with pytest.raises(ValueError, match="unknown augmentation 'flip'"):
         sample_batch(key, ragged, 2, "flip")
     wide = ClassPool.from_arrays(np.zeros((2, 4, 6, 1), np.uint8), np.arange(2))
     with pytest.raises(ValueError, match="square images, not 4x6"):
         batch_classes(wide, "rotations")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_features_and_tokens_are_drawn_as_they_are(dtype, key):
+    x = np.arange(2 * len(LABELS), dtype=dtype).reshape(-1, 2)
+    batch = sample_batch(key, ClassPool.from_arrays(x, LABELS), 50)
+    assert batch.query_x.dtype == dtype
+    row = np.asarray(batch.query_x)[:, 0].astype(int) // 2
+    np.testing.assert_array_equal(batch.query_x, x[row])
+    np.testing.assert_array_equal(batch.query_y, LABELS[row])

@@ -1,5 +1,6 @@
 """datasets.load on the real data sets: sizes, disjoint splits, ink and speed; and what it says when it cannot."""
 
+import re
 import time
 from importlib import util
 from pathlib import Path
@@ -76,35 +77,31 @@ def test_digits_are_a_target_domain():
         datasets.load("digits", "train")
 
 
-def test_glyphs_need_no_writable_data_folder(tmp_path, monkeypatch):
+@pytest.fixture
+def few_glyphs(monkeypatch):
+    """The glyphs' own TFDS builder, cut down to two letters per split."""
+    from mtl_jax.data.sets import glyphs_builder
+
+    monkeypatch.setattr(glyphs_builder, "letters", {"train": "ab", "val": "ກຂ", "test": "ߊߋ"}.__getitem__)
+
+
+def test_glyphs_need_no_writable_data_folder(tmp_path, few_glyphs):
     data, cache = tmp_path / "data", tmp_path / "cache"
     data.mkdir()
     data.chmod(0o555)
-    monkeypatch.setattr("mtl_jax.data.datasets.prepare", lambda name, root: _few_glyphs(root, monkeypatch))
     pool = datasets.load("glyphs", "test", data_dir=data, cache_dir=cache)
     assert pool.names == ("nko letter a", "nko letter ee")
     assert not list(data.iterdir())
     assert (cache / "tfds" / "glyphs").is_dir()
 
 
-def _few_glyphs(root, monkeypatch):
-    """Prepare glyphs with real TFDS, cut down to two letters a split."""
-    from mtl_jax.data import glyphs
-
-    monkeypatch.setattr(glyphs, "letters", {"train": "ab", "val": "ກຂ", "test": "ߊߋ"}.__getitem__)
-    return PREPARE("glyphs", root)
-
-
-PREPARE = datasets.prepare
-
-
-def test_glyphs_go_where_tfds_keeps_its_data_if_it_can_be_written(tmp_path, monkeypatch):
+def test_glyphs_go_where_tfds_keeps_its_data_if_it_can_be_written(tmp_path, monkeypatch, few_glyphs):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    monkeypatch.setattr("mtl_jax.data.datasets.prepare", lambda name, root: _few_glyphs(root, monkeypatch))
     pool = datasets.load("glyphs", "train", cache_dir=tmp_path / "cache")
     assert pool.x.shape == (40, 28, 28, 1)
+    assert pool.about == "glyphs train"
     assert (tmp_path / "tfds" / "glyphs" / "1.0.0" / "dataset_info.json").is_file()
-    assert PREPARE("glyphs") == tmp_path / "tfds" / "glyphs" / "1.0.0"
+    assert datasets.prepare("glyphs") == tmp_path / "tfds" / "glyphs" / "1.0.0"
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -124,17 +121,50 @@ def test_prepare_refuses_a_folder_that_cannot_be_written(tmp_path):
         datasets.prepare("glyphs", tmp_path)
 
 
-def test_available_tells_what_loads_now(tmp_path, real_data):
-    assert datasets.available(tmp_path) == {
-        "glyphs": True, "digits": True, "omniglot": False, "cifar_fs": False, "fc100": False,
-    }  # fmt: skip
+def test_available_tells_what_loads_now(tmp_path, monkeypatch, real_data):
+    monkeypatch.setenv("MTL_JAX_CACHE", str(tmp_path))
+    ready = datasets.available(tmp_path)
+    assert [name for name, there in ready.items() if there] == ["glyphs", "digits"]
+    assert ready.keys() == datasets.DATASETS.keys()
     real_data("omniglot", "val")
-    assert all(datasets.available().values())
+    assert all(datasets.available()[name] for name in REAL)
 
 
-def test_unknown_names_splits_and_sizes():
-    with pytest.raises(ValueError, match="unknown data set 'mnist': choose one of glyphs, digits"):
-        datasets.load("mnist")
+def test_facts_are_whole():
+    for name, facts in datasets.DATASETS.items():
+        assert facts.size, name
+        assert facts.licence != "your own", name
+        assert facts.get, name
+        assert set(facts.splits) <= set(SPLITS)
+    assert all(about.startswith(f"{kind}:/") or kind == "tfds" for kind, about in datasets.KINDS.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("omniglott", "did you mean 'omniglot'"),
+        ("cifar", "did you mean 'cifar_fs'"),
+        ("mini-imagenet", "did you mean 'mini_imagenet'"),
+        ("folders:/x", "did you mean 'folder:/x'"),
+        ("np:/x.npz", "did you mean 'npz:/x.npz'"),
+        ("{tmp}", "say folder:{tmp}"),
+        ("{tmp}/a.csv", "say csv:{tmp}/a.csv"),
+        ("{tmp}/a.npz", "say npz:{tmp}/a.npz"),
+        ("xyzzy", "choose one of glyphs, digits, omniglot, cifar_fs, fc100, mini_imagenet, or folder:, npz:"),
+        ("csv:", "says not where"),
+        ("csv:/x.csv?lable=a", "csv has no option 'lable': choose from label, text"),
+        ("npz:{tmp}/a.npz?seed=x", "seed must be a whole number"),
+    ],
+)
+def test_unknown_names_say_which_was_meant(tmp_path, name, message):
+    (tmp_path / "a.csv").write_text("x,label\n1,a\n")
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 2)), y=np.arange(2))
+    with pytest.raises(ValueError, match=re.escape(message.format(tmp=tmp_path))) as caught:
+        datasets.load(name.format(tmp=tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_splits_and_sizes():
     with pytest.raises(ValueError, match="unknown split 'dev'"):
         datasets.load("glyphs", "dev")
     with pytest.raises(ValueError, match="image_size must be at least 1 pixel, not 0"):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtl_jax.data.batches import sample_batch
 from mtl_jax.data.episodes import sample_episode
 from mtl_jax.data.pool import ClassPool
 
@@ -115,6 +116,7 @@ def test_draws_are_uniform_over_classes_labels_and_images(ragged):
         ({"shots": 2, "queries": 2}, "smallest class has 3"),
         ({"shots": 0}, "shots must be at least 1"),
         ({"queries": -1}, "queries must be at least 1"),
+        ({"queries": 0}, "queries must be at least 1, not 0: a task is judged on its queries"),
         ({"ways": 0}, "ways must be at least 1"),
         ({"augment": "cutout"}, "unknown augmentation 'cutout'"),
     ],
@@ -129,3 +131,83 @@ def test_rotations_need_square_images():
     pool = ClassPool.from_arrays(np.zeros((4, 2, 3), np.uint8), np.asarray([0, 0, 1, 1]))
     with pytest.raises(ValueError, match="square"):
         sample_episode(jax.random.key(0), pool, 2, 1, 1, "rotations")
+
+
+KINDS = {
+    "uint8": np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8),
+    "images": np.random.default_rng(0).random((24, 8, 8, 3), np.float32),
+    "features": np.random.default_rng(0).normal(size=(24, 5)).astype(np.float32),
+    "bfloat16": np.random.default_rng(0).normal(size=(24, 2, 5)).astype(jnp.bfloat16),
+    "tokens": np.random.default_rng(0).integers(0, 1000, (24, 7)).astype(np.int32),
+}
+
+
+RECORDED = {
+    "none": ([3, 1, 0], 6845582),
+    "rotations": ([8, 3, 1], 7054670),
+    "flip_crop": ([3, 1, 0], 4373958),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_episodes_inputs_are_the_pools_own(kind):
+    x = KINDS[kind]
+    pool = ClassPool.from_arrays(x, np.repeat(np.arange(4), 6))
+    number = ClassPool.from_arrays(np.arange(24, dtype=np.int32)[:, None], np.repeat(np.arange(4), 6))
+    key = jax.random.key(3)
+    ep, which = (sample_episode(key, p, 3, 2, 2) for p in (pool, number))
+    want = x / np.float32(255) if kind == "uint8" else x
+    for got, row in ((ep.support_x, which.support_x), (ep.query_x, which.query_x)):
+        assert got.dtype == pool.input_dtype
+        # XLA may multiply by 1/255 where it is told to divide: the last bit of a byte's share
+        atol = 1e-7 if kind == "uint8" else 0
+        np.testing.assert_allclose(got, want[np.asarray(row)[:, 0]].astype(got.dtype), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("augment", ["none", "rotations", "flip_crop"])
+def test_images_of_bytes_are_drawn_as_ever(augment):
+    """A recorded sum: the same key gives the same episode in every version."""
+    pool = ClassPool.from_arrays(KINDS["uint8"], np.repeat(np.arange(4), 6))
+    ep = sample_episode(jax.random.key(5), pool, 3, 1, 2, augment)
+    ramp = np.arange(ep.query_x.size).reshape(ep.query_x.shape) % 97
+    pixels = np.round(np.asarray(ep.query_x, np.float64) * 255)
+    assert (ep.classes.tolist(), int((pixels * ramp).sum())) == RECORDED[augment]
+
+
+@pytest.mark.parametrize("augment", ["rotations", "flip_crop"])
+def test_float_images_are_augmented_as_bytes_are(augment):
+    labels = np.repeat(np.arange(4), 6)
+    pools = (ClassPool.from_arrays(x, labels) for x in (KINDS["uint8"], KINDS["uint8"] / np.float32(255)))
+    one, two = (sample_episode(jax.random.key(5), pool, 3, 1, 2, augment) for pool in pools)
+    np.testing.assert_allclose(one.query_x, two.query_x, rtol=0, atol=1e-7)
+    np.testing.assert_array_equal(one.classes, two.classes)
+
+
+@pytest.mark.parametrize("augment", ["rotations", "flip_crop"])
+@pytest.mark.parametrize("kind", ["features", "bfloat16", "tokens"])
+def test_augmentations_refuse_what_is_no_image(kind, augment):
+    pool = ClassPool.from_arrays(KINDS[kind], np.repeat(np.arange(4), 6))
+    for draw in (sample_episode, lambda key, pool, augment: sample_batch(key, pool, 3, augment)):
+        with pytest.raises(ValueError, match=rf"{augment} is for images .* not inputs \[") as caught:
+            draw(jax.random.key(0), pool, augment=augment)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_request_too_large_names_the_split_and_the_smallest_class():
+    x, y = np.zeros((5, 2), np.float32), np.asarray([0, 0, 0, 1, 2])
+    pool = ClassPool.from_arrays(x, y, ("cat", "dog", "emu"), about="animals test")
+    with pytest.raises(ValueError, match=r"smallest class, 'dog', has 1 image \(animals test\): it needs 2 or more"):
+        sample_episode(jax.random.key(0), pool, 2, 1, 1)
+    with pytest.raises(ValueError, match=r"5 ways from a pool of 3 classes \(animals test\)"):
+        sample_episode(jax.random.key(0), pool, 5, 1, 1)
+
+
+@pytest.mark.parametrize("augment", ["none", "rotations", "flip_crop"])
+def test_no_rank_is_promoted_in_silence(augment):
+    pool = ClassPool.from_arrays(KINDS["uint8"], np.repeat(np.arange(4), 6))
+    with jax.numpy_rank_promotion("raise"):
+        keys = jax.random.split(jax.random.key(0), 2)
+        ep = jax.vmap(lambda k: sample_episode(k, pool, 3, 1, 2, augment))(keys)
+        batch = sample_batch(keys[0], pool, 6, augment)
+    assert ep.query_x.shape[:2] == (2, 6)
+    assert batch.query_x.shape == (6, 8, 8, 3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.data import datasets
-from mtl_jax.data import glyphs as builder
+from mtl_jax.data.sets import glyphs_builder as builder
 
 SPLITS = ("train", "val", "test")
 

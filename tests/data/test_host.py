@@ -1,9 +1,13 @@
+from functools import partial
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from mtl_jax import ClassPool, learners, models, train
+from mtl_jax.data.episodes import sample_episode, task_keys
 from mtl_jax.data.host import host_batches
 from mtl_jax.run.evaluate import episode_sampler
 
@@ -26,6 +30,39 @@ def test_batches_equal_those_drawn_on_the_device(key, augment):
             np.testing.assert_array_equal(a, b, err_msg=f"{name} of step {step}")
             assert a.dtype == b.dtype
     assert step == 7
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg", "threefry2x32"])
+def test_keys_of_every_implementation_draw_what_the_device_draws(impl):
+    device, host = pools()
+    key = jax.random.key(0, impl=impl)
+    (batch,) = host_batches(key, host, 3, 1, 2, "flip_crop", tasks=2, start=4, stop=5)
+    want = jax.vmap(partial(sample_episode, ways=3, shots=1, queries=2, augment="flip_crop"), (0, None))(
+        task_keys(key, 4, 2), device
+    )
+    for a, b in zip(batch, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-7)
+
+
+def test_old_style_keys_draw_as_new_ones(key):
+    _, host = pools()
+    one, two = (next(host_batches(k, host, 3, 1, 2, tasks=2)) for k in (key, jax.random.key_data(key)))
+    np.testing.assert_array_equal(one.query_x, two.query_x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.int32])
+def test_features_and_tokens_are_drawn_from_a_mapped_file(tmp_path, key, dtype):
+    x = np.random.default_rng(0).integers(0, 200, (24, 7)).astype(dtype)
+    mapped = np.memmap(tmp_path / "x", dtype, "w+", shape=x.shape)
+    mapped[:] = x
+    y = np.repeat(np.arange(6), 4)
+    device, host = ClassPool.from_arrays(x, y), ClassPool.from_arrays(mapped, y, host=True)
+    assert np.shares_memory(host.x, mapped)
+    batch = next(host_batches(key, host, 3, 1, 2, tasks=2))
+    want = jax.vmap(partial(sample_episode, ways=3, shots=1, queries=2), (0, None))(task_keys(key, 0, 2), device)
+    assert batch.query_x.dtype == dtype
+    for a, b in zip(batch, want, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_mapped_file_stays_a_file(tmp_path, key):

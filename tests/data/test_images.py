@@ -93,7 +93,7 @@ def test_folder_split_up_by_name(tmp_path):
     name = f"folder:{tmp_path / 'f'}"
     assert datasets.load(name, "train", 8, cache_dir=tmp_path).names == ("a", "b", "c")
     assert datasets.load(name, "test", 8, cache_dir=tmp_path).names == ("d", "e")
-    with pytest.raises(ValueError, match="no val/"):
+    with pytest.raises(ValueError, match="has no val split: choose one of train, test"):
         datasets.load(name, "val", 8, cache_dir=tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_corrupt_images_are_named_and_skipped_at_every_load(folder, tmp_path, ca
         with caplog.at_level(logging.WARNING):
             pool = datasets.load(f"folder:{folder}", image_size=8, cache_dir=tmp_path)
         assert pool.count.tolist() == [1, 2]
-        (line,) = caplog.messages
+        (line,) = (message for message in caplog.messages if "no splits of its own" not in message)
         assert "skipped 2 of 3" in line
         assert "1.png" in line
         assert "2.png" in line
