@@ -124,7 +124,9 @@ def test_only_models_import_flax():
 
 def test_what_is_imported_is_required():
     """pyproject.toml asks for each package that mtl_jax imports, not for what another happens to bring."""
-    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["pretrained"], *extras["equinox"]]
     asked = {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in asked}
     found = {i.split(".")[0] for path in SOURCES + EXPERIMENTS for i in imports(path.read_text())}
     found -= sys.stdlib_module_names | {"mtl_jax", "peers"}  # experiments/peers
