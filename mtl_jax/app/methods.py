@@ -175,7 +175,8 @@ def network(settings: Settings, ways: int | None, maps: bool = False) -> "Model"
     """The run's network, with a head of `ways` outputs, or for features or feature maps."""
     from mtl_jax import models
 
-    of, width = settings.network, settings.network.width
+    of: Any = settings.network  # whose words are checked by its fields' choices
+    width = of.width
     assert width is not None  # resolve_settings fills it
     if of.model == "conv4":
         net = models.conv4(ways, width, of.norm, of.downsample or "pool", maps)

@@ -96,7 +96,7 @@ def load_pool(settings: Settings, split: str, dataset: str | None = None) -> "Cl
     size, channels = task.image_size, None
     if task.image_shape is not None and len(task.image_shape) == 3:
         size, channels = task.image_shape[0], task.image_shape[2]
-    extra = {"split_file": task.split_file} if task.split_file and name == task.dataset else {}
+    extra: dict[str, Any] = {"split_file": task.split_file} if task.split_file and name == task.dataset else {}
     return datasets.load(name, split, size, channels=channels, **extra)
 
 
