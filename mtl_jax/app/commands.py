@@ -4,13 +4,12 @@ import json
 import math
 import re
 import shlex
-import sys
 from argparse import SUPPRESS, Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_jax.app import listings, methods, options, runs
+from mtl_jax.app import classify, listings, methods, options, runs
 from mtl_jax.app.options import Parser
 
 SPLITS = ("train", "val", "test")
@@ -150,45 +149,6 @@ def evaluate(args: Namespace) -> None:
     _report(args.json, result, f"{settings.learner}, {task}: {_percent(seen.accuracy, seen.ci95)}")
 
 
-def predict_options(parser: Parser, learner: str | None) -> None:
-    """Those of `mtl-jax predict`."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--support", type=Path, required=True, help="folder: one sub-folder of images per class")
-    parser.add_argument("--query", type=Path, nargs="+", required=True, help="a folder of images, or image files")
-    parser.add_argument("--csv", type=Path, help="write file, class and probability here")
-    parser.add_argument("--invert", action="store_true", help="dark ink on light paper, for runs on glyphs or omniglot")
-    options.add_norm(parser, "support, where the run has transductive: each image is then on its own")
-    options.add_common(parser, "--json", "--no-cache")
-
-
-def predict(args: Namespace) -> None:
-    """Classify images by a folder of examples."""
-    trained = runs.read_settings(args.folder)
-    # The moments of a batch of queries depend on which images happen to be asked for together.
-    usual = "support" if trained.network.norm == "transductive" else trained.network.norm
-    settings = methods.change(trained, norm=getattr(args, "norm", usual))
-    if args.csv and not args.csv.absolute().parent.is_dir():
-        raise FileNotFoundError(f"no folder {args.csv.parent} to write {args.csv.name} in: make it first")
-    from mtl_jax.app.predict import predict, write_csv
-
-    found = predict(settings, runs.load_theta(args.folder, trained), args.support, args.query, args.invert)
-    if settings.network.norm != trained.network.norm and not hasattr(args, "norm"):
-        print(
-            f"mtl-jax: norm {settings.network.norm}: each image is normalised by the support set's moments "
-            "(--norm transductive: by those of all images asked for)",
-            file=sys.stderr,
-        )
-    if args.csv:
-        write_csv(found, args.csv)
-        print(f"{len(found)} predictions in {args.csv}", file=sys.stderr)
-    rows = [{"file": str(each.file), "class": each.label, "probability": each.probability} for each in found]
-    if args.json:
-        print(json.dumps({"norm": settings.network.norm, "predictions": rows}))
-    elif not args.csv:
-        for row in rows:
-            print(f"{row['file']}\t{row['class']}\t{row['probability']:.3f}")
-
-
 def bench_options(parser: Parser, learner: str | None) -> None:
     """Those of `mtl-jax bench`."""
     options.add_learner_options(parser, str(learner), options.OF_BENCH, tasks=8)
@@ -246,7 +206,8 @@ COMMANDS = {  # name: (what it does, its options, one line about it)
     "train": (train, train_options, "Meta-train a learner."),
     "pretrain": (train, train_options, "Train a network on all source classes, for others to start from."),
     "eval": (evaluate, eval_options, "Measure a run on test episodes."),
-    "predict": (predict, predict_options, "Classify images by a folder of examples."),
+    "predict": (classify.predict, classify.predict_options, "Classify images by a folder of examples."),
+    "features": (classify.features, classify.features_options, "Write a frozen backbone's features of a data set."),
     "bench": (bench, bench_options, "Time a compiled meta-step on made-up episodes."),
     "datasets": (listings.datasets, listings.datasets_options, "List the data sets, or prepare one."),
     "learners": (listings.learners, listings.learners_options, "List the methods, each with its paper."),

@@ -1,6 +1,7 @@
 """A progress line on standard error: loss, accuracy, tasks per second and the time left."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -43,3 +44,18 @@ class Progress:
             self._console.print(
                 f"{self._label} {row['step']}/{self._steps}  {figures}", highlight=False, soft_wrap=True
             )
+
+
+@contextmanager
+def counted(things: str) -> Iterator[Callable[[int, int, float], None]]:
+    """A function of (done, all, rate per second) that shows them: a bar on a terminal, elsewhere a line at the end."""
+    console = Console(stderr=True)
+    columns = (TextColumn(things), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    bar = Bar(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+    task = bar.add_task(things, total=None, rate="compiling ...")
+
+    def say(done: int, total: int, rate: float) -> None:
+        bar.update(task, completed=done, total=total, rate=f"{rate:.0f} {things}/s" if rate else "read from before")
+
+    with bar:
+        yield say
