@@ -1,7 +1,6 @@
 """MTL: meta-transfer learning, which learns how to scale and shift a network that was pre-trained elsewhere."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import optax
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear, split_head
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
+from mtl_jax.learners.parts import change_parts, is_gain, is_shift, parts_of
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 Transfer = Literal["scale_shift", "scale", "shift", "film", "full", "none"]
@@ -69,9 +69,9 @@ def mtl(
             return {"body": body, "head": head}
         theta = {"frozen": body, "head": head}
         if transfer in ("scale_shift", "scale", "film"):
-            theta["scale"] = _of_parts(body, _gains if transfer == "film" else _kernels)
+            theta["scale"] = parts_of(body, _gains if transfer == "film" else _kernels)
         if transfer in ("scale_shift", "shift", "film"):
-            theta["shift"] = _of_parts(body, _shifts)
+            theta["shift"] = parts_of(body, _shifts)
         if lacking := [part for part in ("scale", "shift") if theta.get(part, {}) is None]:
             raise ValueError(
                 f"transfer {transfer!r} finds nothing to {' or '.join(lacking)} in this network: "
@@ -83,8 +83,8 @@ def mtl(
         if transfer == "full":
             return theta["body"]
         body = jax.lax.stop_gradient(theta["frozen"])
-        scaled = _change(body, theta.get("scale", {}), lambda w, s: w * s)
-        return _change(scaled, theta.get("shift", {}), lambda b, s: b + s)
+        scaled = change_parts(body, theta.get("scale", {}), lambda w, s: w * s)
+        return change_parts(scaled, theta.get("shift", {}), lambda b, s: b + s)
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         body = body_of(theta)
@@ -105,23 +105,8 @@ def _kernels(name: str, leaf: Array) -> Array | None:
 
 
 def _gains(name: str, leaf: Array) -> Array | None:
-    return jnp.ones_like(leaf) if name == "scale" else None
+    return jnp.ones_like(leaf) if is_gain(name) else None
 
 
 def _shifts(name: str, leaf: Array) -> Array | None:
-    return jnp.zeros_like(leaf) if name in ("shift", "bias") else None
-
-
-def _of_parts(tree: PyTree, make: Any, name: str = "") -> PyTree:
-    """What `make` gives for each leaf, in a tree of the same keys without the branches where it gives None."""
-    if not isinstance(tree, Mapping):
-        return make(name, tree)
-    parts = {k: _of_parts(v, make, k) for k, v in tree.items()}
-    return {k: v for k, v in parts.items() if v is not None} or None
-
-
-def _change(tree: PyTree, parts: PyTree, rule: Any) -> PyTree:
-    """The tree with `rule` applied wherever `parts` has something."""
-    if not isinstance(tree, Mapping):
-        return rule(tree, parts)
-    return {k: _change(v, parts[k], rule) if k in parts else v for k, v in tree.items()}
+    return jnp.zeros_like(leaf) if is_shift(name) else None
