@@ -58,6 +58,7 @@ METHODS: Mapping[str, Method] = {
     "fomaml": Method("maml", "fomaml"),
     "anil": Method("anil", "anil"),
     "boil": Method("boil", "boil"),
+    "cavia": Method("cavia", "cavia"),
     "meta-sgd": Method("meta_sgd", "meta_sgd"),
     "mamlpp": Method("mamlpp", "mamlpp", needs=("progress",)),
     "proto-maml": Method("proto_maml", "proto_maml", "features", needs=("ways",)),

@@ -2,6 +2,7 @@
 
 from mtl_jax.learners.anil import anil
 from mtl_jax.learners.boil import boil
+from mtl_jax.learners.cavia import cavia
 from mtl_jax.learners.finetune import baseline_pp, finetune
 from mtl_jax.learners.imaml import imaml
 from mtl_jax.learners.lstm import lstm
@@ -20,6 +21,7 @@ __all__ = [
     "anil",
     "baseline_pp",
     "boil",
+    "cavia",
     "finetune",
     "fomaml",
     "imaml",

@@ -80,7 +80,9 @@ def named_leaves(tree):
 
 def test_every_method_has_a_name_on_the_command_line():
     assert {m.function for m in METHODS.values()} == {n for n in learners.__all__ if n in dir(learners)}
-    said = "maml fomaml anil boil meta-sgd mamlpp proto-maml imaml reptile protonet matching relation r2d2 lstm mtl"
+    said = (
+        "maml fomaml anil boil cavia meta-sgd mamlpp proto-maml imaml reptile protonet matching relation r2d2 lstm mtl"
+    )
     assert set(METHODS) == {*said.split(), "finetune", "baseline-pp"}
 
 
