@@ -1,4 +1,4 @@
-"""MAML++: learned rates a layer and step, the loss of every inner step, and cheap gradients first."""
+"""MAML++: learned rates per layer and step, the loss of every inner step, and cheap gradients first."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
