@@ -16,7 +16,7 @@ def is_shift(name: str) -> bool:
 
 
 def parts_of(tree: PyTree, make: Callable[[str, Array], PyTree], name: str = "") -> PyTree:
-    """What `make(name, leaf)` gives for each leaf, in a tree of the same keys, without the branches where it is None."""
+    """What `make(name, leaf)` gives per leaf, in a tree of the same keys, without the branches where it gives None."""
     if not isinstance(tree, Mapping):
         return make(name, tree)
     parts = {k: parts_of(v, make, k) for k, v in tree.items()}
