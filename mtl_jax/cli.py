@@ -21,7 +21,8 @@ Try these three, as they stand (a data set is drawn here, nothing is downloaded)
 
 Commands:
 {commands}
-mtl-jax COMMAND --help shows a command's options; mtl-jax train LEARNER --help those of one learner."""
+mtl-jax COMMAND --help shows a command's options; mtl-jax train LEARNER --help those of one learner;
+eval "$(mtl-jax --completion bash)" completes them."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,6 +60,9 @@ def parse(argv: Sequence[str]) -> tuple[Callable[[argparse.Namespace], None], ar
     if argv[0] == "--version":
         print(f"mtl-jax {__version__}")
         raise SystemExit(0)
+    if argv[0] == "--completion":
+        print(completion(argv[1] if len(argv) > 1 else "bash"))
+        raise SystemExit(0)
     name, rest = argv[0], list(argv[1:])
     if name not in commands.COMMANDS:
         fail(2, f"error: unknown command {name!r}: {nearest(name, commands.COMMANDS)}")
@@ -78,6 +82,25 @@ def parse(argv: Sequence[str]) -> tuple[Callable[[argparse.Namespace], None], ar
     args = parser.parse_all(rest)
     args.learner = learner or getattr(args, "learner", None)
     return run, args
+
+
+def completion(shell: str) -> str:
+    """A script for bash, zsh or tcsh that completes commands, learners and options."""
+    import shtab
+
+    if shell not in shtab.SUPPORTED_SHELLS:
+        fail(2, f"error: no completion for {shell!r}: choose one of {', '.join(shtab.SUPPORTED_SHELLS)}")
+    root = Parser("mtl-jax")
+    names = root.add_subparsers()
+    for name, (_, add_options, about) in commands.COMMANDS.items():
+        parser = names.add_parser(name, help=about)  # which shtab leaves out without help
+        if name not in commands.OF_LEARNER:
+            add_options(parser, None)
+            continue
+        below = parser.add_subparsers()
+        for learner in METHODS:
+            add_options(below.add_parser(learner, help=learner), learner)
+    return shtab.complete(root, shell)
 
 
 def fail(code: int, message: str) -> NoReturn:

@@ -98,6 +98,15 @@ def test_a_learners_help_has_its_own_options_and_no_others(name, capsys):
         assert len(text.split()) > 4, option
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_every_learners_options(shell, capsys):
+    assert mtl_jax("--completion", shell) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in ("train", "protonet", "--distance", "--inner-steps", "--support"))
+    assert mtl_jax("--completion", "nonsense") == 2
+    assert "choose one of bash" in capsys.readouterr().err
+
+
 def test_a_run_leaves_what_rebuilds_it(trained, data):
     config = json.loads((trained / "config.json").read_text())
     assert config["dataset"] == f"folder:{data}"

@@ -30,7 +30,7 @@ COMMON = {"--json": "print one JSON object", "--no-cache": "compile anew: no cac
 class Parser(argparse.ArgumentParser):
     """argparse with errors in one line, which name the options there are."""
 
-    def __init__(self, prog: str, description: str):
+    def __init__(self, prog: str, description: str = ""):
         super().__init__(prog, description=description, allow_abbrev=False, formatter_class=_Help)
 
     def error(self, message: str) -> NoReturn:
