@@ -27,6 +27,9 @@ eval "$(mtl-jax --completion bash)" completes them."""
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with exit status 2 and one line."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's code cannot write is escaped, no error
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     run, args = parse(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="mtl-jax: %(message)s")  # warnings, to standard error
     try:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shlex
+import sys
 from argparse import SUPPRESS, Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +82,11 @@ def _resumed(out: str | None, given: Mapping[str, Any]) -> Any:
     if odd := [k for k in given if here[k] != there[k] and k != "steps"]:
         what = ", ".join(f"{k} {there[k]} there and {here[k]} here" for k in odd)
         raise ValueError(f"{out} was trained with other settings, {what}: leave them out to resume")
+    if here["steps"] != there["steps"] and there["schedule"] != "constant":
+        text = (
+            "mtl-jax: the {} schedule was over {} steps and is now over {}: the outer rate goes on at the longer one's"
+        )
+        print(text.format(there["schedule"], there["steps"], here["steps"]), file=sys.stderr)
     return methods.change(settings, steps=here["steps"])
 
 

@@ -39,7 +39,7 @@ class Recorder:
         Raises:
             ValueError: the folder holds a run and `resume` is not set, is set and there is none, or is no folder.
         """
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else Path(path).expanduser()
         self.history: list[dict[str, Any]] = []
         self.best_theta: PyTree = None
         self.best_score: float | None = None

@@ -1,5 +1,6 @@
 """train: the front door of the training loop, for every learner and every source of tasks."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -19,6 +20,8 @@ from mtl_jax.run.parallel import replicate
 from mtl_jax.run.recorder import Recorder
 from mtl_jax.run.step import meta_steps
 from mtl_jax.types import Array, Learner, PyTree, TaskSource, TrainState
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -88,13 +91,17 @@ def train(
     """
     began = time.perf_counter()
     check_counts(tasks=tasks, steps=steps, val_every=val_every, val_episodes=val_episodes, log_every=log_every)
+    if task_chunk is not None:
+        check_counts(task_chunk=task_chunk)
     size = (ways, shots, queries)
-    source = choose_source(pool, size, augment, sizes, hard_tasks, tasks, source)
+    asked, source = source, choose_source(pool, size, augment, sizes, hard_tasks, tasks, source)
     recorder = Recorder(out, config, resume)
 
     init_key, run_key, val_key = jax.random.split(key, 3)
     final = learner if isinstance(learner, Learner) else learner(steps)
     memory = source.init(run_key)
+    if asked is not None:
+        warn_if_constant(source, run_key, memory, pool)
     if theta is None:
         theta = initial_theta(final, init_key, example_of(source, run_key, memory, pool, tasks))
     rule = freeze(optimizer or default_optimizer(steps), theta)
@@ -191,6 +198,20 @@ def example_of(source: TaskSource, key: Array, memory: PyTree, pool: Any, tasks:
         return jax.eval_shape(source.draws[0], key, memory, pool).support_x
     share = jax.tree.map(lambda a: a[0], next(source.feed(key, pool, tasks, 0, 1)))
     return jax.eval_shape(source.draws[0], key, memory, share).support_x
+
+
+def warn_if_constant(source: TaskSource, key: Array, memory: PyTree, pool: Any) -> None:
+    """Say so where two keys give the same task: numpy's randomness is drawn once, when a program is traced."""
+    if source.feed is not None:
+        return
+    draw = jax.jit(source.draws[0])
+    one, two = (draw(each, memory, pool) for each in jax.random.split(key))
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), one, two)
+    if all(jax.tree.leaves(same)):
+        log.warning(
+            "two draws of the source are the same task, and so will be all: draw with jax.random and the key that "
+            "`draw` is given, since numpy's randomness is drawn once, when the program is traced"
+        )
 
 
 def check_counts(**counts: int) -> None:

@@ -151,6 +151,17 @@ def test_a_users_own_source_remembers_and_sees_what_came_of_its_tasks(pool, lear
     same(run.state.theta, plain.state.theta)  # looking on changes nothing
 
 
+def test_a_source_whose_randomness_is_numpys_is_told_of(pool, learner, key, caplog):
+    def numpys(key, state, pool):
+        return sample_episode(jax.random.key(np.random.default_rng().integers(1000)), pool, 2, 1, 2)
+
+    train(learner, pool, key, source=TaskSource(lambda key: (), numpys), tasks=1, steps=1)
+    assert "two draws of the source are the same task" in caplog.text
+    caplog.clear()
+    train(learner, pool, key, source=sources.episodes(2, 1, 2), tasks=1, steps=1)
+    assert not caplog.records
+
+
 def test_what_excludes_the_rest_is_refused(pool, learner, key):
     with pytest.raises(ValueError, match="sizes and hard_tasks each say where tasks come from"):
         train(learner, pool, key, sizes=SIZES, hard_tasks=True)

@@ -44,6 +44,34 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(pool, learner, key
     assert whole.score == rest.score
 
 
+def test_a_run_with_keys_of_another_implementation_resumes(pool, learner, tmp_path):
+    key = jax.random.key(0, impl="rbg")
+    whole = train(learner, pool, key, steps=4, optimizer=meta_optimizer(1e-2, 4), **SIZES)
+    train(learner, pool, key, steps=2, optimizer=meta_optimizer(1e-2, 4), out=tmp_path / "run", **SIZES)
+    rest = train(
+        learner, pool, key, steps=4, optimizer=meta_optimizer(1e-2, 4), out=tmp_path / "run", resume=True, **SIZES
+    )
+    same(whole.state.theta, rest.state.theta)
+
+
+def test_a_home_folder_is_understood(pool, learner, key, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run = train(learner, pool, key, steps=1, out="~/run", **SIZES)
+    assert run.folder == tmp_path / "run"
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"steps": 1.5}, "steps must be a whole number"), ({"val_episodes": 0}, "val_episodes must be at least 1"),
+     ({"tasks": True}, "tasks must be a whole number"), ({"task_chunk": 0}, "task_chunk must be at least 1")],
+)  # fmt: skip
+def test_counts_are_checked_at_once(pool, learner, key, given, said):
+    with pytest.raises(ValueError, match=said):
+        train(learner, pool, key, **{**SIZES, **given})
+
+
 def test_each_jitted_step_compiles_once(pool, learner, key):
     before = step_module.meta_steps._cache_size()
     run = train(learner, pool, key, steps=40, log_every=7, **SIZES)
