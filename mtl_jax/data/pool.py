@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +70,7 @@ class ClassPool:
     @classmethod
     def from_arrays(
         cls,
-        x: np.ndarray | Array,
+        x: np.ndarray | Array | Sequence[Any],
         y: np.ndarray | Array | Sequence[int],
         names: Sequence[str] = (),
         host: bool = False,

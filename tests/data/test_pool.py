@@ -106,3 +106,9 @@ def test_what_does_not_fit_is_refused(x, y, names, message):
     with pytest.raises(ValueError, match=message) as caught:
         ClassPool.from_arrays(x, y, names)
     assert "\n" not in str(caught.value)
+
+
+def test_lists_are_taken_too():
+    pool = ClassPool.from_arrays([[0.5], [1.5], [2.5]], [1, 0, 1], ["a", "b"])
+    assert pool.x.tolist() == [[1.5], [0.5], [2.5]]
+    assert pool.names == ("a", "b")

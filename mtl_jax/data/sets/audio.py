@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy import signal
-from scipy.io import wavfile
 
 from mtl_jax.data.cache import Labelled, cached
 from mtl_jax.data.sets.source import ANY_SPLIT, DataSet, Part, Request
@@ -48,6 +46,8 @@ def log_mel(sound: np.ndarray, rate: int, size: int = SIZE, seconds: float = 1.0
 
     Reference: Stevens, Volkmann and Newman 1937 (the mel scale; here 2595 log10(1 + f / 700)).
     """
+    from scipy import signal  # more than a second, which other data sets are spared
+
     samples = round(seconds * rate)
     sound = np.pad(sound[:samples], (0, max(0, samples - len(sound))))
     window = max(2, round(0.025 * rate))
@@ -65,6 +65,9 @@ def log_mel(sound: np.ndarray, rate: int, size: int = SIZE, seconds: float = 1.0
 
 def read_sound(path: Path, rate: int) -> np.ndarray:
     """A WAV file's samples [n] float64 in [-1, 1], its channels' mean, at `rate` samples per second."""
+    from scipy import signal
+    from scipy.io import wavfile
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks that it does not know
         own, sound = wavfile.read(path)

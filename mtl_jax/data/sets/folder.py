@@ -8,7 +8,7 @@ from pathlib import Path
 from mtl_jax.data import images
 from mtl_jax.data.cache import Labelled, cached
 from mtl_jax.data.sets.source import ANY_SPLIT, DataSet, Part, Request
-from mtl_jax.data.tree import FOLDERS, class_tree, split_folders
+from mtl_jax.data.tree import FOLDERS, class_tree, fingerprint, split_folders
 
 ABOUT = (
     "folder:/path  one sub-folder of images per class, below train/, val/ and test/ where these exist (else classes "
@@ -37,17 +37,18 @@ def open_set(request: Request) -> DataSet:
         trees = {s: class_tree(path, images.SUFFIXES, "images") for s, path in (found or {ANY_SPLIT: root}).items()}
         classes = {split: tree.files for split, tree in trees.items()}
         notes += tuple(note for tree in trees.values() for note in tree.notes)
-    first = next(iter(classes.values()))
-    channels = request.channels or images.scan_files(first).channels
-    parts = {split: _part(request, files, size) for split, files in classes.items()}
+    everything = [path for files in classes.values() for paths in files.values() for path in paths]
+    channels = request.channels or images.channels_of(everything)  # of all splits: they must agree
+    parts = {split: _part(request, files, size, channels) for split, files in classes.items()}
     return DataSet(parts, (size, size, channels), augment="flip_crop", notes=notes)
 
 
-def _part(request: Request, files: Files, size: int) -> Part:
+def _part(request: Request, files: Files, size: int, channels: int) -> Part:
     def read(wanted: frozenset[str] | None) -> Labelled:
-        scan = images.scan_files({n: paths for n, paths in files.items() if wanted is None or n in wanted})
-        make = partial(images.read_classes, scan, size, request.channels or scan.channels)
-        return cached("folder", ["folder", size, request.channels, scan.fingerprint], make, request.cache_dir)
+        chosen = {name: paths for name, paths in files.items() if wanted is None or name in wanted}
+        scan = images.Scan(chosen, channels, fingerprint(path for paths in chosen.values() for path in paths))
+        make = partial(images.read_classes, scan, size, channels)
+        return cached("folder", ["folder", size, channels, scan.fingerprint], make, request.cache_dir)
 
     return Part(tuple(files), read)
 

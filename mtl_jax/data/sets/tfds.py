@@ -128,7 +128,8 @@ def open_set(request: Request) -> DataSet:
 
     folder = _version_folder(data_root(request.data_dir), request.where)
     info = tfds.builder_from_directory(folder).info
-    features = dict(info.features.items())
+    # TFDS gives features in no lasting order; of several, those of the usual names come first
+    features = dict(sorted(info.features.items(), key=lambda kv: (kv[0] not in ("image", "label"), kv[0])))
     inputs, label = info.supervised_keys[:2] if info.supervised_keys else (None, None)
     labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
     if not isinstance(label, str) or label not in labels:

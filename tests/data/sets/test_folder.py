@@ -104,6 +104,14 @@ def test_many_classes_are_split_by_a_stated_seed(picture, load, caplog, tmp_path
     assert datasets.info(f"folder:{tmp_path / 'f'}").classes == {"train": 16, "val": 4, "test": 5}
 
 
+def test_splits_agree_on_channels(picture, load, tmp_path):
+    picture("train/a/0.png", 7)
+    picture("test/b/0.png")
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "f" / "test" / "b" / "1.png")
+    assert load("train").x[0, 0, 0].tolist() == [7, 7, 7]
+    assert load("test").input_shape == (8, 8, 3)
+
+
 def test_a_flat_folder_with_a_csv(picture, load, tmp_path, caplog):
     for i in range(4):
         picture(f"images/{i}.png", i)
