@@ -111,7 +111,7 @@ def test_a_run_leaves_what_rebuilds_it(trained, data):
     config = json.loads((trained / "config.json").read_text())
     assert config["dataset"] == f"folder:{data}"
     assert config["image_shape"] == [16, 16, 1]
-    assert set(config) == {*methods.defaults_of("protonet"), "learner", "image_shape"}
+    assert set(config) == {*methods.defaults_of("protonet"), "learner", "image_shape", "input_dtype"}
     result = json.loads((trained / "result.json").read_text())
     rows = rows_of(trained)
     assert [row["step"] for row in rows] == [1, 2, 3]

@@ -167,9 +167,9 @@ def _prepare(settings: Settings) -> tuple[Settings, Any, dict[str, Any]]:
     """(the settings with what the data add to them, the pool to train on, what the trainer is told)."""
     task, outer, of_run = settings.task, settings.outer, settings.run
     pool = load_pool(settings, "train")
-    facts = datasets.info(str(task.dataset))
+    facts = datasets.info(str(task.dataset), task.split_file)
     augment = task.augment or facts.augment
-    task = replace(task, augment=augment, image_shape=tuple(pool.input_shape))
+    task = replace(task, augment=augment, image_shape=tuple(pool.input_shape), input_dtype=str(pool.input_dtype))
     method = find_method(settings.learner)
     given: dict[str, Any] = {"callbacks": [] if of_run.patience is None else [EarlyStopping(of_run.patience)]}
     if method.trains_on == "batches":
@@ -244,5 +244,5 @@ def _start(settings: Settings, out: Path, quiet: bool) -> PyTree | None:
     source = load_theta(folder, read_settings(folder))
     key = jax.random.split(jax.random.key(settings.run.seed), 3)[0]  # the trainer's own for init
     assert settings.task.image_shape is not None
-    x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), jnp.float32)
+    x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), settings.task.input_dtype)
     return move_network(initial_theta(build_learner(settings), key, x), source)

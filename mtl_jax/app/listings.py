@@ -12,6 +12,7 @@ def datasets_options(parser: Parser, learner: str | None) -> None:
     """Those of `mtl-jax datasets`."""
     parser.add_argument("action", nargs="?", choices=("prepare",), help="download and convert a data set")
     parser.add_argument("name", nargs="?", help="which")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="prepare: the files that you have")
 
 
 def datasets(args: Namespace) -> None:
@@ -21,13 +22,17 @@ def datasets(args: Namespace) -> None:
     if args.action and not args.name:
         raise ValueError(f"prepare what? choose one of {', '.join(datasets.DATASETS)}")
     if args.action:
-        print(f"{args.name} is prepared in {datasets.prepare(args.name)}")
+        print(f"{args.name} is prepared in {datasets.prepare(args.name, source=args.source)}")
         return
     ready = datasets.available()
     for name, facts in datasets.DATASETS.items():
         shape, sizes = "x".join(map(str, facts.image_shape)), ", ".join(f"{k} {n}" for k, n in facts.classes.items())
-        print(f"{name:10} {'ready' if ready[name] else 'not prepared':13} {shape:8} classes: {sizes}; {facts.about}")
-    print("folder:/path  one sub-folder of images per class, below train/, val/ and test/ where these exist")
+        print(f"{name:13} {'ready' if ready[name] else 'not prepared':13} {shape:8} classes: {sizes}; {facts.about}")
+        print(f"{'':13} {facts.size}; licence: {facts.licence}; {facts.get}")
+    for kind, about in datasets.KINDS.items():
+        print(about)
+        for option, text in datasets.FORMATS[kind].OPTIONS.items():
+            print(f"{'':13} ?{option}= {text}")
 
 
 def learners_options(parser: Parser, learner: str | None) -> None:

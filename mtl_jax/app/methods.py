@@ -152,12 +152,21 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
         mine[key] = None if value is None else check(key, value, option.kind, {"choices": option.choices})
     if network.model != "conv4" and network.downsample is not None:
         raise ValueError(f"downsample is conv4's: leave it out with {network.model}")
-    if str(task.dataset or "").startswith("folder:"):  # so that the run can be evaluated from anywhere
-        folder = Path(task.dataset.removeprefix("folder:")).expanduser().resolve()
-        task = replace(task, dataset=f"folder:{folder}")
+    if network.model == "linear" and network.width is not None:
+        raise ValueError("a linear network has no hidden units: leave width out, or use --model mlp")
+    task = replace(task, dataset=_from_anywhere(task.dataset))
     downsample = network.downsample or ("pool" if network.model == "conv4" else None)
     network = replace(network, width=network.width or WIDTHS[network.model], downsample=downsample)
     return Settings(str(name), task, network, outer, run, mine)
+
+
+def _from_anywhere(dataset: str | None) -> str | None:
+    """The data set's name with its path from the root, so that the run can be evaluated from anywhere."""
+    kind, colon, where = (dataset or "").partition(":")
+    if not colon or kind not in ("folder", "npz", "csv", "wav"):
+        return dataset
+    path, mark, options = where.partition("?")
+    return f"{kind}:{Path(path).expanduser().resolve()}{mark}{options}" if path else dataset
 
 
 def change(settings: Settings, **changes: Any) -> Settings:
@@ -178,11 +187,15 @@ def network(settings: Settings, ways: int | None, maps: bool = False) -> "Model"
 
     of: Any = settings.network  # whose words are checked by its fields' choices
     width = of.width
-    assert width is not None  # resolve_settings fills it
+    shape = settings.task.image_shape
+    if of.model in ("conv4", "resnet12") and shape is not None and len(shape) != 3:
+        raise ValueError(f"{of.model} takes images, not inputs of shape {tuple(shape)}: use --model mlp or linear")
     if of.model == "conv4":
         net = models.conv4(ways, width, of.norm, of.downsample or "pool", maps)
     elif maps:
         raise ValueError(f"{settings.learner} compares feature maps, which {of.model} has none of: use conv4")
+    elif of.model in ("mlp", "linear"):
+        net = models.mlp(ways, (width, width) if of.model == "mlp" else ())
     else:
         net = models.resnet12(ways, (width, 2 * width, 4 * width, 8 * width), of.norm)
     return models.in_bfloat16(net) if of.precision == "bfloat16" else net

@@ -96,8 +96,8 @@ def load_pool(settings: Settings, split: str, dataset: str | None = None) -> "Cl
     size, channels = task.image_size, None
     if task.image_shape is not None and len(task.image_shape) == 3:
         size, channels = task.image_shape[0], task.image_shape[2]
-    extra: dict[str, Any] = {"split_file": task.split_file} if task.split_file and name == task.dataset else {}
-    return datasets.load(name, split, size, channels=channels, **extra)
+    own = task.split_file if name == task.dataset else None
+    return datasets.load(name, split, size, channels=channels, host=task.host, split_file=own)
 
 
 def load_theta(folder: str | PathLike[str], settings: Settings) -> "PyTree":
@@ -111,7 +111,7 @@ def load_theta(folder: str | PathLike[str], settings: Settings) -> "PyTree":
     from mtl_jax.run import checkpoint
 
     assert settings.task.image_shape is not None
-    x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), "float32")
+    x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), settings.task.input_dtype)
     like = jax.eval_shape(build_learner(settings).init, jax.random.key(0), x)  # shapes alone: the values are read
     return checkpoint.load_theta(Path(folder) / "checkpoints", like)
 

@@ -6,6 +6,8 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 NORMS = ("transductive", "support", "none")
+# of the first block, or of a hidden layer, unless a width is given
+WIDTHS: Mapping[str, int | None] = {"conv4": 64, "resnet12": 16, "mlp": 64, "linear": None}
 AUGMENTATIONS = ("none", "rotations", "flip_crop")
 
 
@@ -40,7 +42,9 @@ class TaskSettings:
         False, "after random steps, one step of tasks of the classes they failed on", only="tasks"
     )
     batch: int = setting(64, "images per batch of pre-training", least=1, most=1_000_000, only="batches")
+    host: bool = setting(False, "leave the inputs in the host's memory or their file, for sets larger than the device")
     image_shape: tuple[int, ...] | None = setting(None, "shape of one input", option=False)
+    input_dtype: str = setting("float32", "of the inputs as they are drawn", option=False)
     classes: int | None = setting(None, "classes of pre-training", option=False, only="batches")
 
 
@@ -48,8 +52,14 @@ class TaskSettings:
 class NetworkSettings:
     """The network, and where its weights start."""
 
-    model: str = setting("conv4", "network", choices=("conv4", "resnet12"))
-    width: int | None = setting(None, "filters of the first block; 64 for conv4, 16 for resnet12", least=1, most=8192)
+    model: str = setting(
+        "conv4",
+        "network; mlp (two hidden layers) and linear are for vectors",
+        choices=("conv4", "resnet12", "mlp", "linear"),
+    )
+    width: int | None = setting(
+        None, "filters of the first block, or units of a hidden layer; 64, and 16 for resnet12", least=1, most=8192
+    )
     norm: str = setting("transductive", "whose moments normalise the queries", choices=NORMS)
     downsample: str | None = setting(
         None, "conv4's max-pool, or its convolutions' stride of 2; pool for conv4", choices=("pool", "stride")
@@ -97,7 +107,6 @@ class RunSettings:
 
 
 GROUPS = (TaskSettings, NetworkSettings, OuterSettings, RunSettings)
-WIDTHS = {"conv4": 64, "resnet12": 16}  # of the first block, unless a width is given
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,12 @@ def task_mesh(tasks: int) -> Mesh | None:
     return None if share == 1 else Mesh(np.array(devices[:share]), ("tasks",))
 
 
+def spread(tree: PyTree, tasks: int) -> PyTree:
+    """A tree with a leading [tasks] axis, each device that shares them given its part."""
+    mesh = task_mesh(tasks)
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P("tasks")))
+
+
 def replicate(tree: PyTree, tasks: int) -> PyTree:
     """The same values on every device that shares this many tasks, so that a step finds them where it leaves them."""
     mesh = task_mesh(tasks)

@@ -16,7 +16,7 @@ from mtl_jax.data.episodes import check_request
 from mtl_jax.run.evaluate import score_episodes
 from mtl_jax.run.loop import Callback, Plan, TrainResult, Validation, initial_theta, result_of, run_loop
 from mtl_jax.run.optimizer import freeze, meta_optimizer
-from mtl_jax.run.parallel import replicate
+from mtl_jax.run.parallel import replicate, spread
 from mtl_jax.run.recorder import Recorder
 from mtl_jax.run.step import meta_steps
 from mtl_jax.types import Array, Learner, PyTree, TaskSource, TrainState
@@ -115,7 +115,7 @@ def train(
     if source.feed is None:
         pool = replicate(pool, tasks)
     else:
-        feed = source.feed(run_key, pool, tasks, int(state.step), steps)
+        feed = (spread(share, tasks) for share in source.feed(run_key, pool, tasks, int(state.step), steps))
 
     def advance(state: TrainState, drawn_from: Any, count: Array) -> Any:
         state, sums, finite = meta_steps(learner, source, rule, tasks, task_chunk, state, drawn_from, count)
