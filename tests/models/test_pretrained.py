@@ -82,7 +82,6 @@ def some_features(net, params):
     return np.asarray(jax.jit(net.apply)(params, x)[0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["lite0", "lite1", "lite2", "resnet18", "resnet50", "vit_s16"])
 def test_a_safetensors_file_gives_pytorchs_features(architecture, tmp_path):
     path = saved(tmp_path / "weights.safetensors", Names(architecture))
