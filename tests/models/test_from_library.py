@@ -131,7 +131,7 @@ def cells():
             yield pytest.param(method, library, kind, marks=marks, id=f"{method}-{library}-{kind}")
 
 
-@pytest.mark.parametrize(("method", "library", "kind"), cells())
+@pytest.mark.parametrize(("method", "library", "kind"), list(cells()))
 def test_every_method_takes_every_network(method, library, kind, key):
     net = build(library, kind, None if method in HEADLESS else WAYS)
     learner = getattr(learners, method)(net, **METHODS[method])
