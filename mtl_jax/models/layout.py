@@ -63,7 +63,7 @@ def adapt(
             try:
                 features = apply(body, probe)[0]
                 again = features @ drawn["head"]["kernel"] + drawn["head"]["bias"]
-            except TypeError:  # layers after it do not take its inputs
+            except (TypeError, ValueError):  # layers after it do not take its inputs
                 again = features = jnp.zeros(0, outputs.dtype)
             atol = 1e-4 * float(jnp.abs(outputs).max()) + 1e-6
             if features.ndim == 2 and again.shape == outputs.shape and np.allclose(again, outputs, 1e-3, atol):
