@@ -262,7 +262,7 @@ BAD = {  # name: (command, what the line must say)
     "not prepared": (NEW + "--dataset omniglot", "TFDS_DATA_DIR"),
     "class of corrupt images": (NEW + "--dataset folder:{tmp}/corrupt --ways 1 --queries 1", "runs empty"),
     "out holds a run": ("train protonet --dataset folder:{data} --out {run}", "--resume"),
-    "nothing to resume": ("train protonet --dataset folder:{data} --out {tmp}/new --resume", "{tmp}/new"),
+    "nothing to resume": ("train protonet --out {tmp}/new --resume", "{tmp}/new"),
     "resume without out": ("train protonet --resume", "--out"),
     "other settings": ("train protonet --out {run} --resume --width 8", "width 4 there and 8 here"),
     "fewer steps": ("train protonet --out {run} --resume --steps 2", "at step 3 already"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from mtl_jax.app import classify, listings, methods, options, runs
 from mtl_jax.app.options import Parser
+from mtl_jax.app.settings import Settings
 
 SPLITS = ("train", "val", "test")
 
@@ -24,7 +25,9 @@ def train_options(parser: Parser, learner: str | None) -> None:
     """Those of `mtl-jax train` and `pretrain`."""
     options.add_learner_options(parser, learner or "finetune")
     parser.add_argument("--out", help="the run's folder (default: a new one below runs/)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out; only --steps may change")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out, or begin it; only --steps may change"
+    )
     parser.add_argument(
         "--seeds",
         type=options.count("seeds", 1000),
@@ -67,10 +70,20 @@ def train(args: Namespace) -> None:
     return _report(args.json, {**result, "out": str(out)}, text)
 
 
-def _resumed(out: str | None, given: Mapping[str, Any]) -> Any:
-    """The settings of the run in `out`, with more steps if these are given; ValueError for any other change."""
+def _resumed(out: str | None, given: Mapping[str, Any]) -> Settings:
+    """The settings of the run in `out`, with more steps if these are given; of a run yet to begin, those given.
+
+    So one command, which a scheduler may repeat, begins a run and goes on with it.
+
+    Raises:
+        ValueError: other settings than the run's, or nothing to go on with and no data set to begin with.
+    """
     if out is None:
         raise ValueError("--resume needs --out DIR: the folder of the run to go on with")
+    if not (Path(out).expanduser() / "config.json").exists():
+        if "dataset" not in given:
+            raise ValueError(f"nothing to resume in {out}, and no --dataset to begin a run with")
+        return methods.resolve_settings(given)
     settings = runs.read_settings(out)
     if given["learner"] != settings.learner:
         raise ValueError(

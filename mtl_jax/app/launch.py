@@ -22,6 +22,7 @@ from mtl_jax.app.settings import Settings
 from mtl_jax.app.transfer import move_network
 from mtl_jax.data import datasets, sources
 from mtl_jax.data.batches import batch_classes
+from mtl_jax.run import checkpoint
 from mtl_jax.run.callbacks import EarlyStopping, TensorBoardWriter
 from mtl_jax.run.loop import TrainResult, initial_theta
 from mtl_jax.run.metrics import ci95_of_seeds, write_json
@@ -61,7 +62,7 @@ def launch(
     Args:
         settings: those that `resolve_settings` gives, with a data set; of a resumed run, those it began with.
         out: the run's folder.
-        resume: go on with the run that it holds.
+        resume: go on with the run that it holds, however far it came; or begin it.
         quiet: show no progress.
 
     Returns:
@@ -75,7 +76,10 @@ def launch(
     Recorder(out, resume=resume)  # refused before the data are read, not after
     earlier = seconds_so_far(out, settings.outer.steps) if resume else 0.0
     settings, pool, given = _prepare(settings)
-    theta = None if resume else _start(settings, out, quiet)
+    begun = checkpoint.exists(out / "checkpoints")
+    if not begun:  # what is asked for stands there first, so that whatever ends this, it can be gone on with
+        write_json(out / "config.json", given_of(settings))
+    theta = None if begun else _start(settings, out, quiet)
     with ExitStack() as stack:
         if settings.run.tensorboard:
             writer = TensorBoardWriter(out / "tensorboard")
@@ -158,7 +162,7 @@ def train_or_resume(settings: Settings, out: Path, quiet: bool = False) -> None:
     """
     if read_result(out).get("steps", 0) >= settings.outer.steps:
         return
-    run, _ = launch(settings, out, resume=(out / "checkpoints").exists(), quiet=quiet)
+    run, _ = launch(settings, out, resume=True, quiet=quiet)
     if run.interrupted:
         raise KeyboardInterrupt
 

@@ -1,32 +1,37 @@
-"""Checkpoints of a run: the last state and the best one by validation, through orbax."""
+"""Checkpoints of a run through orbax: the last two states and the best one by validation, each with its digest."""
 
+import hashlib
+import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from mtl_jax.run.metrics import write_json
 from mtl_jax.types import PyTree, TrainState
 
-STATE = "state"
+Read = TypeVar("Read")
+
+log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read: absent, truncated, or of another model."""
+    """A checkpoint that cannot be read: absent, truncated, damaged, or of another model."""
+
+
+class OtherModelError(CheckpointError):
+    """A checkpoint of another model than the one it is read for."""
 
 
 def open_manager(folder: Path, read_only: bool = False) -> Any:
-    """An orbax CheckpointManager on `folder` that keeps the last and the best step; `close()` it after use."""
+    """An orbax CheckpointManager on `folder`; `close()` it after use. Which steps are kept is `save`'s affair."""
     import orbax.checkpoint as ocp  # slow to import: only runs that touch a checkpoint pay for it
-    from orbax.checkpoint import checkpoint_managers as policies
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    best = policies.BestN(n=1, get_metric_fn=lambda m: m["score"], keep_checkpoints_without_metrics=False)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what is damaged is said once, in our words
     options = ocp.CheckpointManagerOptions(
-        best_fn=lambda m: m["score"],
-        best_mode="max",
-        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
         enable_async_checkpointing=False,  # a state is donated to the next step: it must be on disk by then
         cleanup_tmp_directories=not read_only,
         read_only=read_only,
@@ -35,29 +40,45 @@ def open_manager(folder: Path, read_only: bool = False) -> Any:
     return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
+def exists(folder: Path) -> bool:
+    """Whether a run's checkpoints folder holds a step that was written whole."""
+    return bool(_steps(folder))
+
+
 def save(manager: Any, state: TrainState, score: float | None) -> None:
-    """Write `state` at its step, whole or not at all; the highest `score` is the best step, None never is."""
+    """Write `state` at its step, whole or not at all; the last two steps and that of the highest `score` are kept."""
     import orbax.checkpoint as ocp
 
-    step = int(state.step)
+    step, folder = int(state.step), Path(manager.directory)
     if step in manager.all_steps():
         return
-    args = ocp.args.StandardSave(jax.tree.map(np.asarray, _packed(state)))
-    manager.save(step, args=args, metrics=None if score is None else {"score": score}, force=True)
+    packed = jax.tree.map(np.asarray, _packed(state))
+    manager.save(step, args=ocp.args.StandardSave(packed), force=True)
+    index = _index(folder) | {str(step): {"state": digest(packed), "theta": digest(packed["theta"]), "score": score}}
+    steps = sorted(manager.all_steps())
+    best = _best_step(folder, index, steps)
+    kept = {*steps[-2:], *(() if best is None else (best,))}
+    write_json(_index_file(folder), {k: v for k, v in index.items() if int(k) in kept})
+    for old in set(steps) - kept:
+        manager.delete(old)
+
+
+def drop_after(manager: Any, step: int) -> None:
+    """Remove the steps after `step`: damaged ones, that training will come to again."""
+    for later in manager.all_steps():
+        if later > step:
+            manager.delete(later)
 
 
 def best_score(folder: Path) -> float | None:
     """The best step's validation score, or None where no step has one."""
-    manager, _ = _find(folder, False)
-    try:
-        step = manager.best_step()
-        return None if step is None else float(manager.metrics(step)["score"])
-    finally:
-        manager.close()
+    steps = _steps(folder)
+    best = _best_step(folder, _index(folder), steps)
+    return None if best is None else _score(folder, _index(folder), best)
 
 
 def restore(folder: Path, like: TrainState, best: bool = False) -> TrainState:
-    """Read a run's last (or best) state.
+    """Read a run's last (or best) state; where it is damaged, the newest one that is not, which a warning says.
 
     Args:
         folder: the run's checkpoints folder.
@@ -65,25 +86,22 @@ def restore(folder: Path, like: TrainState, best: bool = False) -> TrainState:
         best: the best step by validation instead of the last.
 
     Raises:
-        CheckpointError: the folder is empty, a file is truncated, or the state is of another model.
+        CheckpointError: the folder is empty, every state in it is damaged, or they are of another model.
     """
-    import orbax.checkpoint as ocp
-
     target = _abstract(_packed(like))
-    manager, step = _find(folder, best)
-    try:
+    wanted = {k: tuple(v.shape) for k, v in _leaves(target).items()}
+
+    def read(manager: Any, step: int) -> dict[str, Any]:
+        import orbax.checkpoint as ocp
+
         stored = _shapes(manager.item_metadata(step))
-        wanted = {k: tuple(v.shape) for k, v in _leaves(target).items()}
         if stored is not None:
             _same_shapes(folder, step, stored, wanted)
         got = manager.restore(step, args=ocp.args.StandardRestore(target))
-    except CheckpointError:
-        raise
-    except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-        raise _damaged(folder, step, error) from error
-    finally:
-        manager.close()
-    state = TrainState(**{"tasks": like.tasks, **got})
+        _check_digest(folder, step, "state", got)
+        return got
+
+    state = TrainState(**{"tasks": like.tasks, **_newest_good(folder, best, read)})
     return state._replace(key=_like_key(state.key, like.key))
 
 
@@ -102,50 +120,111 @@ def load_theta(folder: Path, like: PyTree, best: bool | None = None) -> PyTree:
         CheckpointError: as `restore`.
     """
     best = best_score(folder) is not None if best is None else best
-    manager, step = _find(folder, best)
-    try:
+    wanted = _leaves(like)
+
+    def read(manager: Any, step: int) -> dict[str, Any]:
         import orbax.checkpoint as ocp
 
         # Leaf by leaf, as numpy: nothing is asked of the optimiser's part, which is not ours to know.
-        got = _leaves(manager.restore(step, args=ocp.args.StandardRestore())["theta"])
-    except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-        raise _damaged(folder, step, error) from error
-    finally:
-        manager.close()
-    wanted = _leaves(like)
-    _same_shapes(folder, step, {k: np.shape(v) for k, v in got.items()}, {k: np.shape(v) for k, v in wanted.items()})
+        got = manager.restore(step, args=ocp.args.StandardRestore())["theta"]
+        _check_digest(folder, step, "theta", got)
+        leaves = _leaves(got)
+        shapes = ({k: np.shape(v) for k, v in each.items()} for each in (leaves, wanted))
+        _same_shapes(folder, step, *shapes)
+        return leaves
+
+    got = _newest_good(folder, best, read)
     return jax.tree.unflatten(jax.tree.structure(like), [np.asarray(got[name]) for name in wanted])
+
+
+def digest(tree: PyTree) -> str:
+    """SHA-256 of a tree's leaves, with their names, dtypes and shapes."""
+    total = hashlib.sha256()
+    for name, leaf in sorted(_leaves(tree).items()):
+        array = np.asarray(leaf)
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def _newest_good(folder: Path, best: bool, read: Callable[[Any, int], Read]) -> Read:
+    """What `read` gives of the step asked for, or of the newest whose files are as they were written."""
+    steps = _steps(folder)
+    if not steps:
+        what = "no complete checkpoint" if folder.is_dir() else "no checkpoints"
+        raise CheckpointError(f"{what} in {folder}: give the folder of a run that has saved one, or train again")
+    first = (_best_step(folder, _index(folder), steps) if best else None) or steps[-1]
+    failed: tuple[int, Exception] | None = None
+    for step in (first, *(s for s in reversed(steps) if s != first)):
+        manager = None
+        try:
+            manager = open_manager(folder, read_only=True)
+            got = read(manager, step)
+        except OtherModelError:
+            raise
+        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+            failed = failed or (step, error)
+            continue
+        finally:
+            if manager is not None:
+                manager.close()
+        if failed:
+            text = "the checkpoint of step %d in %s is damaged (%s): that of step %d is used in its place"
+            log.warning(text, failed[0], folder, type(failed[1]).__name__, step)
+        return got
+    assert failed is not None  # there is at least one step
+    raise CheckpointError(
+        f"{folder} at step {failed[0]} cannot be read ({type(failed[1]).__name__}), nor can any other: "
+        "it is truncated or damaged; train again"
+    ) from failed[1]
+
+
+def _steps(folder: Path) -> list[int]:
+    """The steps that were written whole, in order."""
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+
+
+def _index_file(folder: Path) -> Path:
+    return folder.parent / "checkpoints.json"
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """Each step's digests and score; nothing where there is none, as in runs of version 0.1.0."""
+    try:
+        found = json.loads(_index_file(folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+
+
+def _score(folder: Path, index: dict[str, Any], step: int) -> float | None:
+    """A step's validation score; version 0.1.0 left it in the step's own folder."""
+    if str(step) in index:
+        return index[str(step)].get("score")
+    try:
+        return float(json.loads((folder / str(step) / "metrics" / "metrics").read_text(encoding="utf-8"))["score"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _best_step(folder: Path, index: dict[str, Any], steps: list[int]) -> int | None:
+    scores = {step: score for step in steps if (score := _score(folder, index, step)) is not None}
+    return max(scores, key=lambda step: scores[step], default=None)  # the first of equals: steps are in order
+
+
+def _check_digest(folder: Path, step: int, part: str, tree: PyTree) -> None:
+    said = _index(folder).get(str(step))
+    if said is not None and said.get(part) != digest(tree):
+        raise CheckpointError(f"{folder} at step {step} is not what was written: a file of it has changed")
 
 
 def _same_shapes(folder: Path, step: int, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     if stored != wanted:
         odd = sorted(k for k in stored.keys() | wanted.keys() if stored.get(k) != wanted.get(k))
-        raise CheckpointError(
+        raise OtherModelError(
             f"{folder} at step {step} is of another model: {odd[0]} is {stored.get(odd[0], 'absent')} there and "
             f"{wanted.get(odd[0], 'absent')} here ({len(odd)} differ); give the settings it was trained with"
         )
-
-
-def _damaged(folder: Path, step: int, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{folder} at step {step} cannot be read ({type(error).__name__}): it is truncated or damaged; train again"
-    )
-
-
-def _find(folder: Path, best: bool) -> tuple[Any, int]:
-    if not folder.is_dir():
-        raise CheckpointError(f"no checkpoints in {folder}: give the folder of a run that mtl-jax train wrote")
-    manager = open_manager(folder, read_only=True)
-    try:
-        step = manager.best_step() if best else manager.latest_step()
-    except Exception as error:
-        raise CheckpointError(
-            f"{folder} cannot be read ({type(error).__name__}): it is damaged; train again"
-        ) from error
-    if step is None:
-        manager.close()
-        raise CheckpointError(f"no complete checkpoint in {folder}: the run had not saved one yet; train again")
-    return manager, step
 
 
 def _packed(state: TrainState) -> dict[str, Any]:

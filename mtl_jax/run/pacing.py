@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from mtl_jax.types import Array
 
@@ -48,18 +49,29 @@ class Pace:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that the call under way ends well; a second one raises as usual."""
+    """An event that the first Ctrl-C, SIGTERM or SIGHUP sets, so that the call under way ends well and is saved.
+
+    A second one does what it usually does. A signal that the process was started to ignore stays ignored.
+    """
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
         yield pressed
         return
+    usual: dict[int, Any] = {}
 
     def note(*_: object) -> None:
         pressed.set()
-        signal.signal(signal.SIGINT, usual)
+        restore()
 
-    usual = signal.signal(signal.SIGINT, note)
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # not every system has them all
+        if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+            usual[number] = signal.signal(number, note)
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, usual)
+        restore()

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+import platform
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -37,7 +39,7 @@ class Recorder:
         """Check a folder for a new run, or an old run's to go on; nothing is written yet.
 
         Raises:
-            ValueError: the folder holds a run and `resume` is not set, is set and there is none, or is no folder.
+            ValueError: the folder holds a run and `resume` is not set, or is no folder.
         """
         self.path = None if path is None else Path(path).expanduser()
         self.history: list[dict[str, Any]] = []
@@ -46,45 +48,65 @@ class Recorder:
         self.running = True
         self.window = Window()
         self._config, self._manager = config, None
+        self._lock: Any = None
         if self.path is None:
             return
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file: give a folder for the run")
-        ran = (self.path / "checkpoints").exists() or (self.path / "metrics.jsonl").exists()
-        if ran and not resume:
+        if self._ran() and not resume:
             raise ValueError(
                 f"{self.path} already holds a run: resume it (--resume, or resume=True), or choose another folder"
             )
-        if resume and not ran:
-            raise ValueError(f"nothing to resume in {self.path}: it holds no run; start one without resume")
 
     def restore(self, like: TrainState) -> TrainState:
         """The last state saved in the folder; history and best parameters become those up to it.
 
+        A run that was stopped before its first checkpoint, or never begun, begins: `like` is given back.
+
         Raises:
             CheckpointError: see `checkpoint.restore`.
+            ValueError: another process is writing in the folder.
         """
         assert self.path is not None
+        self._hold()
         folder = self.path / "checkpoints"
+        if not checkpoint.exists(folder):
+            return like
         state = checkpoint.restore(folder, like)
         rows = read_jsonl(self.path / "metrics.jsonl")
-        self.history = [row for row in rows if row["step"] <= int(state.step)]
+        self.history = [row for row in rows if row.get("step", math.inf) <= int(state.step)]
         self.best_score = checkpoint.best_score(folder)
         if self.best_score is not None:
             self.best_theta = checkpoint.restore(folder, like, best=True).theta
         return state
 
-    def start(self) -> None:
-        """Make the folder, write its config, and leave only this run's history in metrics.jsonl."""
+    def start(self, step: int = 0) -> None:
+        """Make the folder, write its config, and leave only what a run up to `step` has left there.
+
+        Raises:
+            ValueError: another process is writing in the folder.
+        """
         if self.path is None:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._hold()
         if self._config is not None:
             write_json(self.path / "config.json", self._config)
         write_text(self.path / "metrics.jsonl", "")
         for row in self.history:
             append_jsonl(self.path / "metrics.jsonl", row)
         self._manager = checkpoint.open_manager(self.path / "checkpoints")
+        checkpoint.drop_after(self._manager, step)
+
+    def _ran(self) -> bool:
+        assert self.path is not None
+        return any((self.path / name).exists() for name in ("checkpoints", "metrics.jsonl"))
+
+    def _hold(self) -> None:
+        """Lock the folder for this process; a process that ends, however it ends, holds it no more."""
+        assert self.path is not None
+        if self._lock is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(self.path / ".lock")
 
     def judge(self, theta: PyTree, score: float) -> bool:
         """Take in a validation score, higher is better; whether it is the best so far.
@@ -112,6 +134,34 @@ class Recorder:
             checkpoint.save(self._manager, state, score)
 
     def close(self) -> None:
-        """Finish writing."""
+        """Finish writing, and let go of the folder."""
         if self._manager is not None:
             self._manager.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def lock(path: Path) -> Any:
+    """An open file that this process alone holds; closed, or left by a process that died, it is free again.
+
+    Raises:
+        ValueError: another process holds it; the message says which.
+    """
+    file = path.open("a+", encoding="utf-8")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # no such locks on this system
+        return file
+    except OSError as error:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise ValueError(
+            f"{path.parent} is being written by {holder}: wait for it, or choose another folder"
+        ) from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}")
+    file.flush()
+    return file

@@ -93,8 +93,13 @@ def train_seeds(
     shared = runs if task_mesh(runs) else tasks
     state = replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), shared)
     pool = replicate(pool, shared)
-    for recorder in recorders:
-        recorder.start()
+    try:
+        for recorder in recorders:
+            recorder.start()
+    except BaseException:
+        for recorder in recorders:
+            recorder.close()
+        raise
     at_once = max(1, auto_chunk(episode, runs * tasks) // tasks)
 
     def advance(state: TrainState, pool: Any, count: Array) -> Any:

@@ -76,7 +76,8 @@ def train(
         log_every: meta-steps averaged into one row of the history.
         out: a folder for config.json, metrics.jsonl and checkpoints/; nothing is written unless given.
         config: what config.json shall hold.
-        resume: go on from `out`'s last checkpoint; without it a folder that holds a run is refused.
+        resume: go on from `out`'s last checkpoint, or begin where there is none yet; without it a folder that holds a
+            run is refused.
         theta: start from these parameters instead of learner.init's.
         callbacks: functions called in turn once per logged row, with the row as a plain dict; one that returns true
             ends the training with everything saved. `mtl_jax.run.callbacks` has some.
@@ -86,7 +87,7 @@ def train(
 
     Raises:
         ValueError: sizes that the pool cannot give, counts below 1, settings that exclude each other, or a folder that
-            holds a run (or none to resume).
+            holds a run or that another process is writing in.
         NonFiniteError: the loss or gradient is not finite; the state before that step is saved.
     """
     began = time.perf_counter()
@@ -106,9 +107,13 @@ def train(
         theta = initial_theta(final, init_key, example_of(source, run_key, memory, pool, tasks))
     rule = freeze(optimizer or default_optimizer(steps), theta)
     state = TrainState(theta, rule.init(theta), jnp.int32(0), run_key, memory)
-    if resume:
-        state = recorder.restore(state)
-    recorder.start()
+    try:
+        if resume:
+            state = recorder.restore(state)
+        recorder.start(int(state.step))
+    except BaseException:
+        recorder.close()
+        raise
     state = jax.tree.map(jnp.array, state)  # buffers of our own: each call is given the last one's to overwrite
     state = replicate(state, tasks)
     feed = None
