@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mtl_jax.run.evaluate import evaluate
 from mtl_jax.run.pacing import Pace, deferred_interrupt
@@ -120,6 +121,7 @@ def run_loop(
                 state, sums, finite = advance(state, source, jnp.int32(count))
             _drop_not_finite(state, recorders, run_of, finite)
             step += count
+            _drop_overflown(state, recorders, run_of, step)
             at_val = step == plan.steps or step % plan.val_every == 0
             at_log = at_val or step % plan.log_every == 0
             running = [i for i, recorder in enumerate(recorders) if recorder.running]
@@ -170,6 +172,26 @@ def _drop_not_finite(
             f"{what} not finite at step {reached + 1}; step {reached} is kept: "
             "try a lower outer or inner rate, or a smaller clip"
         )
+
+
+def _drop_overflown(
+    state: PyTree, recorders: Sequence[Recorder], run_of: Callable[[PyTree, int], TrainState], step: int
+) -> None:
+    """End the runs whose theta has overflown, as the last update of a call can do; their last checkpoint stays."""
+    for i, recorder in enumerate(recorders):
+        if recorder.running and not bool(_bounded(run_of(state, i).theta)):
+            recorder.running = False
+            log.warning("theta of run %d is not finite after step %d: its last checkpoint is kept", i, step)
+    if not any(recorder.running for recorder in recorders):
+        raise NonFiniteError(
+            f"theta is not finite after step {step}; the last checkpoint is kept: try a lower outer rate"
+        )
+
+
+@jax.jit
+def _bounded(theta: PyTree) -> Array:
+    """Whether theta's norm is finite. A program of its own: inside the step it would change how that is compiled."""
+    return jnp.isfinite(optax.tree.norm(theta))
 
 
 def result_of(recorder: Recorder, state: TrainState, seconds: float, interrupted: bool, stopped: bool) -> TrainResult:

@@ -98,8 +98,7 @@ def take_steps(
     def body(carry: Any) -> Any:
         state, sums, done, _ = carry
         new, metrics = step(state)
-        size = optax.tree.norm(new.theta)  # an update can overflow where loss and gradient have not yet
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & jnp.isfinite(size)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
         keep = partial(jax.tree.map, lambda a, b: jnp.where(finite, a, b))
         state = keep(new._replace(key=state.step), state._replace(key=state.step))._replace(key=state.key)
         return state, keep(jax.tree.map(jnp.add, sums, metrics), sums), done + 1, finite

@@ -189,7 +189,7 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(learner, pool, t
 
 
 def test_an_update_that_overflows_is_seen_before_it_is_kept(learner, pool, key, tmp_path):
-    with pytest.raises(NonFiniteError, match="not finite at step 1"):
+    with pytest.raises(NonFiniteError, match="theta is not finite after step 1"):
         train(learner, pool, key, steps=3, optimizer=optax.sgd(1e38), out=tmp_path / "run", **SIZES)
 
 
