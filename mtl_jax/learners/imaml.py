@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.sparse.linalg import cg
 
+from mtl_jax.learners.checks import check_above, check_counts, is_labels, seen_labels
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
@@ -60,12 +61,12 @@ def imaml(
     Note: the paper has lambda 2 and no damping; the authors' code solves ((1 + a) I + H / (lambda + b)) g = v, of which
         b is `damping` here (10 is their default too), and a only scales what Adam scales again.
     """
-    rule = inner_optimizer_or_sgd(None, inner_lr) if inner_optimizer is None else inner_optimizer
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order=1)
     check_inner(inner_steps, test_steps=test_steps)
-    if regularization <= 0 or damping < 0:
-        raise ValueError(f"regularization must be above 0 and damping not below, not {regularization} and {damping}")
-    if cg_steps < 0:
-        raise ValueError(f"cg_steps must be at least 0, not {cg_steps}")
+    check_above(regularization=regularization)
+    if not isinstance(damping, jax.core.Tracer) and not damping >= 0:
+        raise ValueError(f"damping must be at least 0, not {damping}")
+    check_counts(0, cg_steps=cg_steps)
 
     def support_loss(params: PyTree, support_x: Array, support_y: Array) -> Array:
         return objective(net.apply(params, support_x, None)[0], support_y)[0]
@@ -99,6 +100,8 @@ def imaml(
     solution.defvjp(forward, backward)
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
+        if is_labels(support_y) and seen_labels(support_y) is not None:  # they have no values within `solution`
+            jax.eval_shape(lambda theta: support_loss(theta, support_x, support_y), theta)
         phi = solution(theta, support_x, support_y, steps)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 

@@ -37,7 +37,7 @@ def meta_sgd(
         test_steps: inner steps of `adapt`, as many as in training unless given.
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
         inner_optimizer: an optax transformation whose updates the rates multiply instead of the gradient; they then
-            start at 1. Adam needs eps_root above 0.
+            start at 1. At order 2 Adam needs eps_root above 0.
 
     Returns:
         Learner; theta is {"net": parameters, "rates": a tree like them}, phi is Adapted(params, stats).
@@ -49,7 +49,7 @@ def meta_sgd(
 
     Note: the paper takes one step and draws the first rates at random from a range; here they start alike.
     """
-    rule, start = unit_rule(inner_optimizer, inner_lr)
+    rule, start = unit_rule(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
 
     def init(key: Array, x: Array) -> PyTree:
