@@ -49,10 +49,11 @@ def finetune(
     Args:
         net: a network without head, such as conv4(ways=None).
         classes: source classes; `batch_classes(pool, augment)` says how many a pool has.
-        inner_lr: rate of the new head's SGD, of momentum 0.9, on the mean loss of the whole support set.
-        inner_steps: its steps.
-        inner_optimizer: any optax transformation in its place.
-        head: "linear" from zeros; or "centroid", cosine similarity to the mean features of each class, without steps.
+        inner_lr: rate of the linear head's SGD, of momentum 0.9, on the mean loss of the whole support set.
+        inner_steps: its steps, or those of the logistic head's solver.
+        inner_optimizer: any optax transformation in place of the linear head's SGD.
+        head: "linear", by descent from zeros; "logistic", `softmax_regression` of features of length 1; or "centroid",
+            cosine similarity to the mean features of each class, without steps.
         label_smoothing: share of each pre-training target that is spread evenly over all classes, in [0, 1).
         ways: classes of a task; counted from the support labels unless given.
 

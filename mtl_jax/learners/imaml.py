@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.sparse.linalg import cg
 
-from mtl_jax.learners.checks import check_above, check_counts, is_labels, seen_labels
+from mtl_jax.learners.checks import check_above, check_counts
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
-from mtl_jax.learners.maml import Adapted, by_steps
+from mtl_jax.learners.maml import Adapted, by_steps, check_seen
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
 
@@ -100,8 +100,7 @@ def imaml(
     solution.defvjp(forward, backward)
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
-        if is_labels(support_y) and seen_labels(support_y) is not None:  # they have no values within `solution`
-            jax.eval_shape(lambda theta: support_loss(theta, support_x, support_y), theta)
+        check_seen(net, theta, support_x, support_y)  # within `solution` labels have no values
         phi = solution(theta, support_x, support_y, steps)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 

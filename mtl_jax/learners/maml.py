@@ -45,6 +45,12 @@ def by_steps(
     return checked(Learner(init, adapt, predict, loss))
 
 
+def check_seen(net: Model, params: PyTree, x: Array, y: Array) -> None:
+    """Raise ValueError where labels have values and the network's outputs are too few, for a loop that traces them."""
+    if is_labels(y) and seen_labels(y) is not None:
+        jax.eval_shape(lambda params: objective(net.apply(params, x, None)[0], y)[0], params)
+
+
 def check_outputs(net: Model, phi: Adapted, support_x: Array, support_y: Array) -> None:
     """Raise ValueError where support labels have values and the network has other outputs than their ways."""
     if is_labels(support_y) and seen_labels(support_y) is not None:

@@ -99,7 +99,8 @@ def mamlpp(
     Note: the paper's running moments, scales and shifts of normalisation for each step are the network's affair,
         and are not here; its meta-rate falls by a cosine, which is the outer optimiser's.
     """
-    rule, start = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order), inner_lr
+    start: float | Array = inner_lr
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     if per_step_rates:
         rule, start = unit_rule(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)

@@ -9,7 +9,7 @@ import optax
 
 from mtl_jax.learners.checks import check_above, check_counts, checked, is_labels
 from mtl_jax.learners.inner import check_inner, optimizer_step
-from mtl_jax.learners.maml import Adapted, check_outputs
+from mtl_jax.learners.maml import Adapted, check_outputs, check_seen
 from mtl_jax.learners.objective import objective, query_objective
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
@@ -82,6 +82,7 @@ def reptile(
 
             return optimizer_step(rule, of_rows, jax.grad(of_rows)(phi), state, phi), None
 
+        check_seen(net, theta, x, y)  # within a batch labels have no values
         theta = jax.lax.stop_gradient(theta)
         return jax.lax.scan(step, (theta, rule.init(theta)), jnp.arange(steps))[0][0]
 

@@ -121,7 +121,8 @@ def convolve_normalised(
     tiled = jnp.broadcast_to((weight * gain).astype(x.dtype), (len(x), *weight.shape))
     y = [part @ tiled for part in parts]
     top = jnp.maximum(jnp.maximum(y[0], y[1]), jnp.maximum(y[2], y[3])) if pool else y[0]
-    return (top + offset.astype(x.dtype)).reshape(len(x), h, w, out), moments if mode == "support" else None
+    top = (top.astype(scale.dtype) + offset).astype(x.dtype)  # 16 bits are too few to take the mean off
+    return top.reshape(len(x), h, w, out), moments if mode == "support" else None
 
 
 def near_mean(x: Array) -> Array:

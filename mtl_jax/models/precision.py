@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mtl_jax.types import Array, Model
 
-KEPT = ("scale", "shift")  # of normalisation, whose moments stay in float32 as well
+KEPT = ("scale", "shift")  # of normalisation, whose moments and arithmetic stay in float32 as well
 
 
 def in_bfloat16(net: Model) -> Model:
@@ -28,7 +28,8 @@ def in_bfloat16(net: Model) -> Model:
     """
 
     def rounded(path: Any, leaf: Array) -> Array:
-        return leaf if path[-1].key in KEPT else leaf.astype(jnp.bfloat16)
+        keys = [getattr(part, "key", None) for part in path]
+        return leaf if keys[-1] in KEPT or keys[0] == "head" else leaf.astype(jnp.bfloat16)
 
     def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
         x = jnp.asarray(x)
