@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from mtl_jax.learners.checks import split_head
+from mtl_jax.learners.checks import split_head, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
@@ -48,6 +48,7 @@ def boil(
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
+    warn_of_rounding(net, inner_steps, order)
 
     def init(key: Array, x: Array) -> PyTree:
         theta = net.init(key, x)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.models.precision import Rounded
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
@@ -108,6 +109,16 @@ def checked(learner: Learner, labels_only: bool = False) -> Learner:
         return learner.loss(theta, episode)
 
     return Learner(learner.init, adapt, learner.predict, loss)
+
+
+def warn_of_rounding(net: Model, inner_steps: int, order: int) -> None:
+    """Warn where several second-order inner steps pass through a network in bfloat16: see docs/precision.md."""
+    if isinstance(net.apply, Rounded) and order == 2 and inner_steps > 1:
+        warnings.warn(
+            f"{inner_steps} inner steps of order 2 in bfloat16 turn the meta-gradient away from float32's: "
+            "take one step, order=1 or float32",
+            stacklevel=3,
+        )
 
 
 def feature_network(net: Model, method: str, maps: bool = False) -> Model:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from mtl_jax.learners.checks import check_head_ways, checked, is_labels, seen_labels
+from mtl_jax.learners.checks import check_head_ways, checked, is_labels, seen_labels, warn_of_rounding
 from mtl_jax.learners.inner import InnerGrad, check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.objective import objective, query_objective
 from mtl_jax.types import Array, Episode, Learner, LearnerInit, Model, PyTree
@@ -93,6 +93,7 @@ def maml(
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
+    warn_of_rounding(net, inner_steps, order)
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         def support_loss(params: PyTree) -> Array:

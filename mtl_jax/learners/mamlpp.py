@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.learners.checks import check_share, checked
+from mtl_jax.learners.checks import check_share, checked, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, unit_rule
 from mtl_jax.learners.maml import Adapted, check_outputs
 from mtl_jax.learners.objective import objective, query_objective
@@ -104,6 +104,7 @@ def mamlpp(
     if per_step_rates:
         rule, start = unit_rule(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
+    warn_of_rounding(net, inner_steps, order)
     check_share(anneal=anneal, first_order_until=first_order_until)
     limits = (first_order_until if order == 2 else 0.0, anneal if multi_step_loss else 0.0)
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mtl_jax.learners.checks import warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, unit_rule
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
@@ -51,6 +52,7 @@ def meta_sgd(
     """
     rule, start = unit_rule(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
+    warn_of_rounding(net, inner_steps, order)
 
     def init(key: Array, x: Array) -> PyTree:
         params = net.init(key, x)

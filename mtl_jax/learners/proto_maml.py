@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.learners.checks import check_counts, checked, feature_network
+from mtl_jax.learners.checks import check_counts, checked, feature_network, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
 from mtl_jax.learners.objective import count_ways, never_absent, objective, query_objective, task_ways
 from mtl_jax.learners.protonet import class_means
@@ -62,6 +62,7 @@ def proto_maml(
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
+    warn_of_rounding(net, inner_steps, order)
     check_counts(ways=ways)
     net = feature_network(net, "proto_maml")
 

@@ -114,6 +114,16 @@ def test_rules_by_layer_and_of_whole_trees_are_taken_and_have_a_finite_meta_grad
         jax.tree.map(np.testing.assert_array_equal, phi["dense0"], theta["dense0"])
 
 
+@pytest.mark.parametrize("name", ["maml", "anil", "boil", "meta_sgd", "mamlpp", "mtl", "proto_maml"])
+def test_every_method_of_order_2_refuses_adam_without_eps_root(key, name):
+    task = small_episode(key)
+    net = models.conv4(None if name == "proto_maml" else 3, 2, downsample="stride")
+    learner = getattr(learners, name)(net, inner_optimizer=optax.adam(0.01))
+    theta = jax.eval_shape(learner.init, key, task.support_x)
+    with pytest.raises(ValueError, match="eps_root"):
+        jax.eval_shape(learner.loss, theta, task)
+
+
 def test_adam_is_refused_at_order_2_alone_and_while_tracing(key):
     task, net = small_episode(key), models.mlp(3, (6,))
     plain, given = optax.adam(0.01), optax.adam(0.01, eps_root=1e-8)

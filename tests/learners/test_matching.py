@@ -137,7 +137,7 @@ def test_sure_answers_have_finite_losses(key):
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"temperature": 0.0}, "temperature above 0"), ({"context_steps": 0}, "context_steps of at least 1")],
+    [({"temperature": 0.0}, "temperature must be above 0"), ({"context_steps": 0}, "context_steps must be at least 1")],
 )
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
