@@ -2,7 +2,8 @@
 
 import optax
 
-from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear, split_head
+from mtl_jax.learners.checks import check_linear_head, head_features, split_head
+from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
@@ -26,28 +27,28 @@ def anil(
         inner_steps: inner steps of the training loss.
         order: 2 for the exact meta-gradient; 1 takes inner gradients for constants.
         test_steps: inner steps of `adapt`, as many as in training unless given.
-        inner_optimizer: any optax transformation in place of SGD; Adam needs eps_root above 0.
+        inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats), the body in it as in theta.
 
     Raises:
         ValueError: a setting out of range, an inner optimiser that breaks the meta-gradient, or (in init or while
-            tracing) a network without head.
+            tracing) a network without a linear head, or that gives no features without it.
 
     Reference: Raghu, Raghu, Bengio and Vinyals 2019, arXiv 1909.09157.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
 
     def init(key: Array, x: Array) -> PyTree:
         theta = net.init(key, x)
-        split_head(theta)
+        check_linear_head(net, theta, x)
         return theta
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         body, head = split_head(theta)
-        features, stats = net.apply(body, support_x, None)
+        features, stats = head_features(net, body, head, support_x)
 
         def support_loss(head: PyTree) -> Array:
             return objective(linear(head, features), support_y)[0]

@@ -2,7 +2,8 @@
 
 import optax
 
-from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, split_head
+from mtl_jax.learners.checks import split_head, warn_of_rounding
+from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
@@ -28,7 +29,7 @@ def boil(
         order: 2 for the exact meta-gradient; 1 takes inner gradients for constants.
         test_steps: inner steps of `adapt`, as many as in training unless given.
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
-        inner_optimizer: any optax transformation in place of SGD; Adam needs eps_root above 0.
+        inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats), the head in it as in theta.
@@ -39,8 +40,9 @@ def boil(
 
     Reference: Oh, Yoo, Kim and Yun 2020, arXiv 2008.08882.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
+    warn_of_rounding(net, inner_steps, order)
 
     def init(key: Array, x: Array) -> PyTree:
         theta = net.init(key, x)

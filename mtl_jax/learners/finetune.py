@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.learners.inner import inner_loop, linear
-from mtl_jax.learners.objective import EMPTY, count_ways, objective
-from mtl_jax.learners.protonet import class_means, cosine
+from mtl_jax.learners.checks import check_above, check_counts, check_share, checked, feature_network, seen_labels
+from mtl_jax.learners.inner import check_inner, inner_loop, linear
+from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objective
+from mtl_jax.learners.protonet import class_means, cosine, unit
+from mtl_jax.learners.softmax_regression import softmax_regression
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
@@ -26,7 +28,7 @@ def finetune(
     inner_lr: float = 0.01,
     inner_steps: int = 100,
     inner_optimizer: optax.GradientTransformation | None = None,
-    head: Literal["linear", "centroid"] = "linear",
+    head: Literal["linear", "logistic", "centroid"] = "linear",
     label_smoothing: float = 0.0,
     ways: int | None = None,
 ) -> Learner:
@@ -41,10 +43,11 @@ def finetune(
     Args:
         net: a network without head, such as conv4(ways=None).
         classes: source classes; `batch_classes(pool, augment)` says how many a pool has.
-        inner_lr: rate of the new head's SGD, of momentum 0.9, on the mean loss of the whole support set.
-        inner_steps: its steps.
-        inner_optimizer: any optax transformation in its place.
-        head: "linear" from zeros; or "centroid", cosine similarity to the mean features of each class, without steps.
+        inner_lr: rate of the linear head's SGD, of momentum 0.9, on the mean loss of the whole support set.
+        inner_steps: its steps, or those of the logistic head's solver.
+        inner_optimizer: any optax transformation in place of the linear head's SGD.
+        head: "linear", by descent from zeros; "logistic", `softmax_regression` of features of length 1; or "centroid",
+            cosine similarity to the mean features of each class, without steps.
         label_smoothing: share of each pre-training target that is spread evenly over all classes, in [0, 1).
         ways: classes of a task; counted from the support labels unless given.
 
@@ -61,8 +64,10 @@ def finetune(
     Note: the authors' code takes 100 epochs in batches of 4 with momentum and dampening of 0.9 each and a weight decay
     of 1e-3; here each step sees the whole support set, without either. Their features are of frozen running moments.
     """
-    if head not in ("linear", "centroid"):
-        raise ValueError(f"unknown head {head!r}: choose linear or centroid")
+    if head not in ("linear", "logistic", "centroid"):
+        raise ValueError(f"unknown head {head!r}: choose linear, logistic or centroid")
+    if inner_optimizer is not None and head != "linear":
+        raise ValueError(f"the {head} head takes no inner_optimizer: leave it out, or take head='linear'")
     return _transfer(net, classes, inner_lr, inner_steps, inner_optimizer, head, None, label_smoothing, ways)
 
 
@@ -95,8 +100,8 @@ def baseline_pp(
     Note: the authors' code also learns a factor for each class (a weight normalisation's gain), starts a task's head
     at random, and differs in the steps as `finetune` says.
     """
-    if scale is not None and scale <= 0:
-        raise ValueError(f"scale must be above 0, not {scale}")
+    if scale is not None:
+        check_above(scale=scale)
     return _transfer(net, classes, inner_lr, inner_steps, inner_optimizer, "cosine", scale, label_smoothing, ways)
 
 
@@ -107,24 +112,23 @@ def _transfer(
     inner_steps: int,
     inner_optimizer: optax.GradientTransformation | None,
     head: str,
-    scale: float | None,
-    label_smoothing: float,
+    scale: float | Array | None,
+    label_smoothing: float | Array,
     ways: int | None,
 ) -> Learner:
     """Both methods; a "cosine" head is so in pre-training as well, a "centroid" one in tasks alone."""
-    for name, value in (("classes", classes), ("inner steps", inner_steps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
-    if inner_optimizer is None and inner_lr <= 0:
-        raise ValueError(f"inner_lr must be above 0, not {inner_lr}")
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
+    check_counts(classes=classes, ways=ways)
+    check_inner(inner_steps)
+    if inner_optimizer is None:
+        check_above(inner_lr=inner_lr)
+    check_share(")", label_smoothing=label_smoothing)
+    net = feature_network(net, "baseline_pp" if head == "cosine" else "finetune")
     rule = inner_optimizer or optax.sgd(inner_lr, momentum=0.9)
-    source_scale = scale or (2.0 if classes <= 200 else 10.0)
-    task_scale = scale or 2.0  # a task's classes are few
+    source_scale = (2.0 if classes <= 200 else 10.0) if scale is None else scale
+    task_scale = 2.0 if scale is None else scale  # a task's classes are few
 
-    def cosines(head: PyTree, features: Array, scale: float) -> Array:
-        return scale * (1.0 - cosine(features, head["kernel"].T))
+    def cosines(head: PyTree, features: Array, scale: float | Array) -> Array:
+        return as_dtype(scale, features.dtype) * (1.0 - cosine(features, head["kernel"].T))
 
     def source_logits(theta: PyTree, features: Array) -> Array:
         return (
@@ -134,8 +138,9 @@ def _transfer(
         )
 
     def task_logits(phi: PyTree, features: Array, present: Array) -> Array:
-        logits = linear(phi, features) if head == "linear" else cosines(phi, features, task_scale)
-        return jnp.where(present, logits, EMPTY)
+        if head == "logistic":
+            return never_absent(linear(phi, unit(features)), present)
+        return never_absent(linear(phi, features) if head == "linear" else cosines(phi, features, task_scale), present)
 
     def init(key: Array, x: Array) -> PyTree:
         net_key, head_key = jax.random.split(key)
@@ -153,6 +158,10 @@ def _transfer(
             start = {"kernel": jnp.zeros_like(means.T), "bias": jnp.zeros_like(means[:, 0])}
         if head == "centroid":
             return Fitted(start, present, stats)
+        if head == "logistic":
+            one_hot = jax.nn.one_hot(support_y, len(present), dtype=features.dtype)
+            kernel, bias = softmax_regression(unit(features), one_hot, inner_steps)
+            return Fitted({"kernel": kernel, "bias": bias}, present, stats)
 
         def support_loss(phi: PyTree) -> Array:
             return objective(task_logits(phi, features, present), support_y)[0]
@@ -166,11 +175,12 @@ def _transfer(
         labels = _source_labels(episode, classes)
         logits = source_logits(theta, net.apply(theta["net"], episode.query_x, None)[0])
         value, metrics = objective(logits, labels)
-        if label_smoothing:
-            value = (1.0 - label_smoothing) * value - label_smoothing * jax.nn.log_softmax(logits).mean()
+        if isinstance(label_smoothing, jax.Array) or label_smoothing > 0:
+            share = as_dtype(label_smoothing, logits.dtype)
+            value = (1.0 - share) * value - share * jax.nn.log_softmax(logits).mean()
         return value, metrics
 
-    return Learner(init, adapt, predict, loss)
+    return Learner(init, checked(Learner(init, adapt, predict, loss), labels_only=True).adapt, predict, loss)
 
 
 def _source_labels(episode: Episode, classes: int) -> Array:
@@ -180,7 +190,10 @@ def _source_labels(episode: Episode, classes: int) -> Array:
         raise ValueError(f"pre-training is classification: query_y must be integer labels, not {y.dtype} {y.shape}")
     ways = 0 if episode.classes is None else episode.classes.shape[-1]
     labels = y if episode.classes is None else episode.classes[y]
-    largest = -1 if isinstance(labels, jax.core.Tracer) else int(labels.max())
+    if (seen := seen_labels(y)) is not None and seen.min() < 0:
+        raise ValueError(f"label {seen.min()} is no class: labels count from 0")
+    seen = seen_labels(labels)
+    largest = -1 if seen is None else int(seen.max())
     if ways > classes or largest >= classes:
         found = f"label {largest}" if largest >= classes else f"an episode of {ways} ways"
         raise ValueError(f"{found} does not fit a head of {classes} classes: build the learner with more")

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.sparse.linalg import cg
 
+from mtl_jax.learners.checks import check_above, check_counts
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
-from mtl_jax.learners.maml import Adapted, by_steps
+from mtl_jax.learners.maml import Adapted, by_steps, check_seen
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
 
@@ -56,12 +57,12 @@ def imaml(
     Note: the paper has lambda 2 and no damping; the authors' code solves ((1 + a) I + H / (lambda + b)) g = v, of which
         b is `damping` here (10 is their default too), and a only scales what Adam scales again.
     """
-    rule = inner_optimizer_or_sgd(None, inner_lr) if inner_optimizer is None else inner_optimizer
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order=1)
     check_inner(inner_steps, test_steps=test_steps)
-    if regularization <= 0 or damping < 0:
-        raise ValueError(f"regularization must be above 0 and damping not below, not {regularization} and {damping}")
-    if cg_steps < 0:
-        raise ValueError(f"cg_steps must be at least 0, not {cg_steps}")
+    check_above(regularization=regularization)
+    if not isinstance(damping, jax.core.Tracer) and not damping >= 0:
+        raise ValueError(f"damping must be at least 0, not {damping}")
+    check_counts(0, cg_steps=cg_steps)
 
     def support_loss(params: PyTree, support_x: Array, support_y: Array) -> Array:
         return objective(net.apply(params, support_x, None)[0], support_y)[0]
@@ -95,6 +96,7 @@ def imaml(
     solution.defvjp(forward, backward)
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
+        check_seen(net, theta, support_x, support_y)  # within `solution` labels have no values
         phi = solution(theta, support_x, support_y, steps)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 

@@ -5,8 +5,10 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from mtl_jax.learners.checks import check_above
 from mtl_jax.types import Array, PyTree
 
 InnerGrad = Literal["auto", "reverse", "mixed"]
@@ -30,7 +32,7 @@ def inner_loop(
     Args:
         loss: phi -> scalar, the support loss.
         params: where the loop starts; any tree of float arrays.
-        optimizer: the update rule u, any optax transformation.
+        optimizer: the update rule u, any optax transformation; one that takes `value` is given the loss.
         steps: how many, at least 0.
         order: 2 differentiates through the gradients; 1 takes them for constants (first-order MAML).
         remat: recompute each step's forward pass in the outer backward pass instead of keeping it.
@@ -55,14 +57,15 @@ def inner_loop(
         inner_grad = "mixed" if steps >= MIXED_FROM and not remat else "reverse"
     slope = mixed_grad(loss) if inner_grad == "mixed" and order == 2 else jax.grad(loss)
 
+    def seen_loss(phi: PyTree) -> Array:
+        return jax.lax.stop_gradient(loss(phi)) if order == 1 else loss(phi)
+
     def step(carry: tuple[PyTree, Any], _: None) -> tuple[tuple[PyTree, Any], Any]:
         phi, opt_state = carry
         grads = slope(jax.lax.stop_gradient(phi) if order == 1 else phi)
         if order == 1:  # the loss may hold outer parameters of its own
             grads = jax.lax.stop_gradient(grads)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
-            updates, opt_state = optimizer.update(grads, opt_state, phi)
-        phi = optax.apply_updates(phi, updates)
+        phi, opt_state = optimizer_step(optimizer, seen_loss, grads, opt_state, phi)
         return (phi, opt_state), None if each is None else each(phi)
 
     body = jax.checkpoint(step, prevent_cse=False) if remat else step
@@ -115,29 +118,78 @@ def mixed_grad(loss: Callable[[PyTree], Array]) -> Callable[[PyTree], PyTree]:
     return slope
 
 
+def optimizer_step(
+    optimizer: optax.GradientTransformation, loss: Callable[[PyTree], Array], grads: PyTree, state: PyTree, phi: PyTree
+) -> tuple[PyTree, PyTree]:
+    """(phi, state) after one update; a rule that looks at the loss itself, as a line search does, is shown it."""
+    seen: dict[str, Any] = {}
+    if isinstance(optimizer, optax.GradientTransformationExtraArgs):
+        seen = {"value": loss(phi), "grad": grads, "value_fn": loss}
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
+        updates, state = optimizer.update(grads, state, phi, **seen)
+    return optax.apply_updates(phi, updates), state
+
+
 def inner_optimizer_or_sgd(
-    inner_optimizer: optax.GradientTransformation | None, inner_lr: float
+    inner_optimizer: optax.GradientTransformation | None, inner_lr: float | Array, order: int = 2
 ) -> optax.GradientTransformation:
-    """The optimiser given, once it is known to have a derivative at a zero gradient; else plain SGD.
+    """Plain SGD; or the optimiser given, which at order 2 looks at its own derivative when it meets the parameters.
 
     Raises:
-        ValueError: the optimiser's update has no finite derivative where a gradient is exactly 0, so that every
-            meta-gradient would turn NaN (optax.adam without eps_root does so); or inner_lr is not above 0.
+        ValueError: inner_lr is not above 0; or (while tracing) as `check_derivative`.
     """
     if inner_optimizer is None:
-        if not isinstance(inner_lr, jax.core.Tracer) and inner_lr <= 0:  # one of many rates at once has no value yet
-            raise ValueError(f"inner_lr must be above 0, not {inner_lr}")
+        check_above(inner_lr=inner_lr)
         return optax.sgd(inner_lr)
     rule = inner_optimizer
+    if order == 1:
+        return rule
 
-    def moved(gradient: Array) -> Array:
-        params = jnp.ones(1)
-        return rule.update(gradient, rule.init(params), params)[0].sum()
+    def init(params: PyTree) -> PyTree:
+        check_derivative(rule, params)
+        return rule.init(params)
+
+    return type(rule)(init, rule.update)
+
+
+def check_derivative(rule: optax.GradientTransformation, params: PyTree) -> None:
+    """Raise ValueError unless an update of this tree has a finite derivative where some gradients are exactly 0.
+
+    Dead units have such gradients, and one NaN of theirs would make every meta-gradient NaN: optax.adam without
+    eps_root does so. A rule is tried on gradients of which a quarter is 0, in a tree of the network's own shapes.
+    """
+    rng = np.random.default_rng(0)
+
+    def some(leaf: Any) -> Array:
+        g = np.where(rng.random(leaf.shape) < 0.25, 0.0, rng.normal(size=leaf.shape))
+        if g.size > 1:
+            g.flat[0] = 0.0
+        return jnp.asarray(g, leaf.dtype)
+
+    def moved(grads: PyTree, params: PyTree) -> Array:
+        def square(p: PyTree) -> Array:
+            return optax.tree.norm(p, squared=True)
+
+        phi, _ = optimizer_step(rule, square, grads, rule.init(params), params)
+        return jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(phi)]).sum()
 
     with jax.ensure_compile_time_eval(), jax.numpy_dtype_promotion("standard"):
-        if not bool(jnp.isfinite(jax.grad(moved)(jnp.zeros(1))).all()):
-            raise ValueError("inner_optimizer has no derivative at a zero gradient: give it eps_root, say 1e-8")
-    return rule
+        try:
+            slopes = jax.grad(moved)(
+                jax.tree.map(some, params), jax.tree.map(lambda p: jnp.ones(p.shape, p.dtype), params)
+            )
+        except ValueError as error:
+            if "Reverse-mode differentiation" not in str(error):
+                raise
+            raise ValueError(
+                "inner_optimizer searches in a loop that has no reverse derivative: take order=1"
+            ) from None
+        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes)]).all()
+    if not isinstance(finite, jax.core.Tracer) and not finite:  # with a traced setting of its own it has no value yet
+        raise ValueError(
+            "inner_optimizer has no derivative where a gradient is 0, so that the meta-gradient would be NaN: "
+            "give adam eps_root, say 1e-8, or take order=1"
+        )
 
 
 def check_inner(inner_steps: int, order: int = 2, test_steps: int | None = None) -> None:
@@ -145,31 +197,22 @@ def check_inner(inner_steps: int, order: int = 2, test_steps: int | None = None)
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, not {order}")
     for steps in (inner_steps, test_steps):
+        if isinstance(steps, jax.core.Tracer):
+            raise ValueError("inner steps fix the shape of the program: give a plain number, not a traced one")
         if steps is not None and steps < 1:
             raise ValueError(f"inner steps must be at least 1, not {steps}")
 
 
 def unit_rule(
-    inner_optimizer: optax.GradientTransformation | None, inner_lr: float
-) -> tuple[optax.GradientTransformation, float]:
+    inner_optimizer: optax.GradientTransformation | None, inner_lr: float | Array, order: int = 2
+) -> tuple[optax.GradientTransformation, float | Array]:
     """An update for learned rates to multiply, and their start: SGD of rate 1 and inner_lr, or the one given and 1.
 
     Raises:
         ValueError: as `inner_optimizer_or_sgd`.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     return (optax.sgd(1.0), inner_lr) if inner_optimizer is None else (rule, 1.0)
-
-
-def split_head(params: PyTree) -> tuple[dict[str, Any], PyTree]:
-    """A network's parameters as (all but the head, the head).
-
-    Raises:
-        ValueError: there is no head.
-    """
-    if "head" not in params:
-        raise ValueError(f"the network has no head among its {', '.join(params)}: build it with ways, as conv4(ways=5)")
-    return {name: layer for name, layer in params.items() if name != "head"}, params["head"]
 
 
 def linear(head: PyTree, features: Array) -> Array:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from mtl_jax.learners.checks import check_above, check_counts
 from mtl_jax.learners.inner import check_inner
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
@@ -55,8 +56,8 @@ def lstm(
     0.01, and the biases, U(4, 5) of f and U(-5, -4) of i, need many meta-steps to move.
     """
     check_inner(inner_steps, test_steps=test_steps)
-    if hidden < 1 or p <= 0:
-        raise ValueError(f"want hidden of at least 1 and p above 0, not {hidden} and {p}")
+    check_counts(hidden=hidden)
+    check_above(p=p)
     cell = lstm_cell(hidden, SCALE)
 
     def init(key: Array, x: Array) -> PyTree:
@@ -94,7 +95,7 @@ def lstm(
     return by_steps(net, init, solve, inner_steps, test_steps)
 
 
-def prep(x: Array, p: float) -> Array:
+def prep(x: Array, p: float | Array) -> Array:
     """Numbers of any size as two moderate ones: (log|x| / p, sign x) from e^-p up, else (-1, e^p x).
 
     Args:
@@ -106,7 +107,8 @@ def prep(x: Array, p: float) -> Array:
 
     Reference: Andrychowicz et al. 2016, arXiv 1606.04474, appendix A.
     """
-    least = jnp.exp(jnp.asarray(-p, x.dtype))
+    p = jnp.asarray(p, x.dtype)
+    least = jnp.exp(-p)
     large = jnp.abs(x) >= least
     log = jnp.log(jnp.maximum(jnp.abs(x), least)) / p
     return jnp.stack((jnp.where(large, log, -1.0), jnp.where(large, jnp.sign(x), x / least)))

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import optax
 
+from mtl_jax.learners.checks import check_head_ways, checked, is_labels, seen_labels, warn_of_rounding
 from mtl_jax.learners.inner import InnerGrad, check_inner, inner_loop, inner_optimizer_or_sgd
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.objective import objective, query_objective
 from mtl_jax.types import Array, Episode, Learner, LearnerInit, Model, PyTree
 
 
@@ -27,16 +29,30 @@ def by_steps(
     """The learner that judges the network `solve(theta, support_x, support_y, steps)` ends at on the query set."""
 
     def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
-        return solve(theta, support_x, support_y, test_steps or inner_steps)
+        phi = solve(theta, support_x, support_y, test_steps or inner_steps)
+        check_outputs(net, phi, support_x, support_y)
+        return phi
 
     def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
         return net.apply(phi.params, x, phi.stats)[0]
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
         phi = solve(theta, episode.support_x, episode.support_y, inner_steps)
-        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+        return query_objective(predict(theta, phi, episode.query_x), episode)
 
-    return Learner(init, adapt, predict, loss)
+    return checked(Learner(init, adapt, predict, loss))
+
+
+def check_seen(net: Model, params: PyTree, x: Array, y: Array) -> None:
+    """Raise ValueError where labels have values and the network's outputs are too few, for a loop that traces them."""
+    if is_labels(y) and seen_labels(y) is not None:
+        jax.eval_shape(lambda params: objective(net.apply(params, x, None)[0], y)[0], params)
+
+
+def check_outputs(net: Model, phi: Adapted, support_x: Array, support_y: Array) -> None:
+    """Raise ValueError where support labels have values and the network has other outputs than their ways."""
+    if is_labels(support_y) and seen_labels(support_y) is not None:
+        check_head_ways(jax.eval_shape(lambda p: net.apply(p, support_x, None)[0], phi.params).shape[-1], support_y)
 
 
 def maml(
@@ -60,7 +76,7 @@ def maml(
         order: 2 for the exact meta-gradient; 1 takes inner gradients for constants.
         test_steps: inner steps of `adapt`, as many as in training unless given.
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
-        inner_optimizer: any optax transformation in place of SGD; Adam needs eps_root above 0.
+        inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
         inner_grad: "auto", "reverse" or "mixed", as in `inner_loop`: the same meta-gradient at other costs.
 
     Returns:
@@ -73,8 +89,9 @@ def maml(
 
     Note: the authors' Omniglot code sums its loss over the ways; its rate 0.4 at 5 ways is 2.0 on the mean loss here.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
+    warn_of_rounding(net, inner_steps, order)
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         def support_loss(params: PyTree) -> Array:

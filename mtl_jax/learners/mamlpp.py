@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mtl_jax.learners.checks import check_share, checked, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, unit_rule
-from mtl_jax.learners.maml import Adapted
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.maml import Adapted, check_outputs
+from mtl_jax.learners.objective import objective, query_objective
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 TaskLoss = Callable[[PyTree, Episode], tuple[Array, dict[str, Array]]]
 
 
-def step_weights(progress: float | Array, steps: int, anneal: float = 0.1) -> Array:
+def step_weights(progress: float | Array, steps: int, anneal: float | Array = 0.1) -> Array:
     """The weight of the query loss after each inner step, at some moment of the run.
 
     w_i = max((1 - a) / N, 0.03 / N);  w_N = min((1 + a (N - 1)) / N, 1 - 0.03 (N - 1) / N);  a = progress / anneal;
@@ -32,9 +33,8 @@ def step_weights(progress: float | Array, steps: int, anneal: float = 0.1) -> Ar
     Reference: Antoniou, Edwards and Storkey 2018, arXiv 1810.09502.
     """
     late = jnp.zeros(steps, jnp.float32).at[-1].set(1.0)
-    if anneal <= 0:
-        return late
-    done = jnp.asarray(progress, jnp.float32) / anneal
+    anneal = jnp.asarray(anneal, jnp.float32)
+    done = jnp.where(anneal > 0, jnp.asarray(progress, jnp.float32) / jnp.where(anneal > 0, anneal, 1.0), 1.0)
     early = jnp.full(steps, jnp.maximum((1 - done) / steps, 0.03 / steps))
     last = jnp.minimum((1 + done * (steps - 1)) / steps, 1 - 0.03 * (steps - 1) / steps)
     return jnp.where(done < 1, early.at[-1].set(last), late)
@@ -60,8 +60,8 @@ def mamlpp(
     inner_optimizer: optax.GradientTransformation | None = None,
     per_step_rates: bool = True,
     multi_step_loss: bool = True,
-    anneal: float = 0.1,
-    first_order_until: float = 0.0,
+    anneal: float | Array = 0.1,
+    first_order_until: float | Array = 0.0,
     progress: float | Array = 1.0,
 ) -> Learner:
     """MAML made steadier; each part can be switched off, and without any of them it is MAML.
@@ -76,7 +76,7 @@ def mamlpp(
         test_steps: inner steps of `adapt`, as many as in training unless given.
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
         inner_optimizer: an optax transformation in place of SGD; learned rates then start at 1 and multiply its
-            updates. Adam needs eps_root above 0.
+            updates. At order 2 Adam needs eps_root above 0.
         per_step_rates: learn a rate for every layer (top-level key of the parameters) and inner step.
         multi_step_loss: count the query loss after every inner step, by `step_weights`.
         anneal: the fraction of the run after which only the last step's loss counts.
@@ -96,15 +96,14 @@ def mamlpp(
     Note: the paper's running moments, scales and shifts of normalisation for each step are the network's affair,
         and are not here; its meta-rate falls by a cosine, which is the outer optimiser's.
     """
-    rule, start = inner_optimizer_or_sgd(inner_optimizer, inner_lr), inner_lr
+    start: float | Array = inner_lr
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     if per_step_rates:
-        rule, start = unit_rule(inner_optimizer, inner_lr)
+        rule, start = unit_rule(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
-    for name, value in (("anneal", anneal), ("first_order_until", first_order_until)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is a fraction of the run, between 0 and 1, not {value}")
-    anneal = anneal if multi_step_loss else 0.0
-    first_order_until = first_order_until if order == 2 else 0.0
+    warn_of_rounding(net, inner_steps, order)
+    check_share(anneal=anneal, first_order_until=first_order_until)
+    limits = (first_order_until if order == 2 else 0.0, anneal if multi_step_loss else 0.0)
 
     def init(key: Array, x: Array) -> PyTree:
         params = net.init(key, x)
@@ -132,7 +131,9 @@ def mamlpp(
         return solution(phi), seen
 
     def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
-        return solve(theta, support_x, support_y, test_steps or inner_steps)[0]
+        phi = solve(theta, support_x, support_y, test_steps or inner_steps)[0]
+        check_outputs(net, phi, support_x, support_y)
+        return phi
 
     def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
         return net.apply(phi.params, x, phi.stats)[0]
@@ -140,25 +141,28 @@ def mamlpp(
     def loss_of(order: int, every_step: bool) -> TaskLoss:
         def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
             def judge(phi: Adapted) -> tuple[Array, dict[str, Array]]:
-                return objective(predict(theta, phi, episode.query_x), episode.query_y)
+                return query_objective(predict(theta, phi, episode.query_x), episode)
 
             support = (episode.support_x, episode.support_y)
             if not every_step:
                 return judge(solve(theta, *support, inner_steps, order)[0])
             _, (losses, metrics) = solve(theta, *support, inner_steps, order, judge)
-            weights = step_weights(progress, inner_steps, anneal).astype(losses.dtype)
+            weights = step_weights(progress, inner_steps, limits[1]).astype(losses.dtype)
             return losses @ weights, jax.tree.map(lambda m: m[-1], metrics)
 
         return loss
 
-    limits = sorted({anneal, first_order_until} - {0.0})
-    stages = [loss_of(1 if begin < first_order_until else order, begin < anneal) for begin in (0.0, *limits)]
-    if not isinstance(progress, jax.Array):
-        return Learner(init, adapt, predict, stages[sum(progress >= limit for limit in limits)])
-    moment = progress
+    # what has no stage of its own, by a 0 that is known, is not compiled
+    never = [not isinstance(limit, jax.Array) and limit == 0 for limit in limits]
+    stages = [
+        loss_of(k, each) for k in ((order,) if never[0] else (order, 1)) for each in ((False, True)[: 2 - never[1]])
+    ]
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        stage = (moment >= jnp.asarray(limits, moment.dtype)).sum()
+        early = [progress < limit for limit in limits]
+        if not any(isinstance(is_early, jax.Array) for is_early in early):
+            return loss_of(1 if early[0] else order, bool(early[1]))(theta, episode)
+        stage = jnp.asarray(early[0], jnp.int32) * (1 if never[1] else 2) + jnp.asarray(early[1], jnp.int32)
         return jax.lax.switch(stage, stages, theta, episode)
 
-    return Learner(init, adapt, predict, loss)
+    return checked(Learner(init, adapt, predict, loss))

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.learners.objective import EMPTY, count_ways, objective
+from mtl_jax.learners.checks import check_above, check_counts, checked, feature_network
+from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, query_objective, task_ways
 from mtl_jax.learners.protonet import cosine
 from mtl_jax.models.recurrent import Recurrent, lstm_cell
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
@@ -55,10 +56,9 @@ def matching(
     Full context depends on the order of the support set, of which the paper says nothing; `sample_episode` draws
     which class is whose label, so that places tell nothing. h_0 is 0.
     """
-    if context_steps < 1 or temperature <= 0:
-        raise ValueError(
-            f"want context_steps of at least 1 and a temperature above 0, not {context_steps} and {temperature}"
-        )
+    check_counts(context_steps=context_steps, ways=ways)
+    check_above(temperature=temperature)
+    net = feature_network(net, "matching")
 
     def split(theta: PyTree) -> tuple[PyTree, PyTree]:
         return (theta["net"], theta["fce"]) if full_context else (theta, None)
@@ -89,20 +89,34 @@ def matching(
         features, _ = net.apply(params, x, phi.stats)
         if full_context:
             features = embed_queries(lstm_cell(features.shape[1]), fce, features, phi.features, context_steps)
-        p = attention(features, phi.features, temperature) @ phi.labels
-        return jnp.where(phi.labels.any(0), jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny)), EMPTY)
+        scores = -as_dtype(temperature, features.dtype) * cosine(features, phi.features)
+        return never_absent(log_shares(scores, phi.labels), phi.labels.any(0))
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        known = ways if episode.classes is None else episode.classes.shape[-1]
-        phi = solve(theta, episode.support_x, episode.support_y, count_ways(episode.support_y, known))
-        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+        phi = solve(theta, episode.support_x, episode.support_y, task_ways(episode, ways))
+        return query_objective(predict(theta, phi, episode.query_x), episode, spare=True)
 
-    return Learner(init, adapt, predict, loss)
+    return checked(Learner(init, adapt, predict, loss), labels_only=True)
 
 
 def attention(x: Array, support: Array, temperature: float) -> Array:
     """softmax_i(temperature cos(x, s_i)) of every row of x [q, d] over the rows of support [n, d]: [q, n]."""
     return jax.nn.softmax(-temperature * cosine(x, support), axis=-1)
+
+
+def log_shares(scores: Array, labels: Array) -> Array:
+    """log sum_{i of class k} softmax_i(scores) of scores [q, n] and one-hot labels [n, ways], from sums of logarithms.
+
+    Each class's exponentials are relative to its own largest one, so that a class that is far behind keeps its value
+    and its gradient. Those without rows get some number.
+    """
+    present = labels.any(0)
+    fixed = jax.lax.stop_gradient(scores)
+    largest = jnp.where(labels.T > 0, fixed[:, None], -jnp.inf).max(-1)  # [q, ways]
+    largest = jnp.where(present, largest, 0.0)
+    shares = jnp.exp(scores - largest[:, labels.argmax(-1)]) @ labels
+    shares = jnp.where(present, shares, 1.0)
+    return jnp.log(shares) + largest - jax.nn.logsumexp(scores, axis=-1, keepdims=True)
 
 
 def embed_support(cell: Recurrent, fce: PyTree, features: Array) -> Array:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mtl_jax.learners.checks import warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, unit_rule
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
@@ -31,7 +32,7 @@ def meta_sgd(
         test_steps: inner steps of `adapt`, as many as in training unless given.
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
         inner_optimizer: an optax transformation whose updates the rates multiply instead of the gradient; they then
-            start at 1. Adam needs eps_root above 0.
+            start at 1. At order 2 Adam needs eps_root above 0.
 
     Returns:
         Learner; theta is {"net": parameters, "rates": a tree like them}, phi is Adapted(params, stats).
@@ -43,8 +44,9 @@ def meta_sgd(
 
     Note: the paper takes one step and draws the first rates at random from a range; here they start alike.
     """
-    rule, start = unit_rule(inner_optimizer, inner_lr)
+    rule, start = unit_rule(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
+    warn_of_rounding(net, inner_steps, order)
 
     def init(key: Array, x: Array) -> PyTree:
         params = net.init(key, x)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear, split_head
+from mtl_jax.learners.checks import check_linear_head, head_features, split_head
+from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
 from mtl_jax.learners.maml import Adapted, by_steps
 from mtl_jax.learners.objective import objective
 from mtl_jax.learners.parts import change_parts, is_gain, is_shift, parts_of
@@ -39,7 +40,7 @@ def mtl(
         order: 2 for the exact meta-gradient, as in the paper; 1, as in the authors' PyTorch code, takes inner
             gradients for constants.
         test_steps: inner steps of `adapt`, as many as in training unless given.
-        inner_optimizer: any optax transformation in place of SGD; Adam needs eps_root above 0.
+        inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
         transfer: "scale_shift"; "scale" or "shift" alone; "film", a factor and a shift for each channel after its
             normalisation; "full", all weights of the body move and none is frozen; "none", only the head is learned.
 
@@ -49,7 +50,8 @@ def mtl(
 
     Raises:
         ValueError: a setting out of range, an inner optimiser that breaks the meta-gradient, or (in init or while
-            tracing) a network without head, or with nothing that `transfer` could change.
+            tracing) a network without a linear head, or without features, or with nothing that `transfer` could
+            change.
 
     Reference: Sun, Liu, Chua and Schiele 2019, arXiv 1812.02391.
 
@@ -58,13 +60,15 @@ def mtl(
     no scale; theirs have no shift either, where here the skip's adds to that of the third convolution. The outer
     rates of scale and shift are a tenth of the head's in the authors' PyTorch code.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
     if transfer not in get_args(Transfer):
         raise ValueError(f"unknown transfer {transfer!r}: choose one of {', '.join(get_args(Transfer))}")
 
     def init(key: Array, x: Array) -> PyTree:
-        body, head = split_head(net.init(key, x))
+        params = net.init(key, x)
+        check_linear_head(net, params, x)
+        body, head = split_head(params)
         if transfer == "full":
             return {"body": body, "head": head}
         theta = {"frozen": body, "head": head}
@@ -88,7 +92,7 @@ def mtl(
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         body = body_of(theta)
-        features, stats = net.apply(body, support_x, None)
+        features, stats = head_features(net, body, theta["head"], support_x)
 
         def support_loss(head: PyTree) -> Array:
             return objective(linear(head, features), support_y)[0]

@@ -1,12 +1,11 @@
-"""What every learner shares: the loss of outputs against targets, and counting a task's ways."""
+"""What every learner shares: the loss of outputs against targets, and the ways of a task."""
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.types import Array
-
-EMPTY = -1e9  # the logit of a class that the support set does not hold
+from mtl_jax.learners.checks import check_labels, is_labels, seen_labels
+from mtl_jax.types import Array, Episode
 
 
 def objective(outputs: Array, y: Array) -> tuple[Array, dict[str, Array]]:
@@ -20,17 +19,51 @@ def objective(outputs: Array, y: Array) -> tuple[Array, dict[str, Array]]:
         The scalar loss, and {"accuracy"} or {"mse"}.
 
     Raises:
-        ValueError: the shapes do not fit (while tracing).
+        ValueError: the shapes do not fit (while tracing), or labels that have values are outside [0, ways).
     """
-    if jnp.issubdtype(y.dtype, jnp.integer):
+    if is_labels(y):
         if outputs.ndim != 2 or y.shape != outputs.shape[:1]:
-            raise ValueError(f"logits {outputs.shape} and labels {y.shape} do not fit: want [n, ways] and [n]")
+            raise ValueError(
+                f"logits {outputs.shape} and labels {y.shape} do not fit: want [n, ways] and [n], or float targets"
+            )
+        check_labels(y, outputs.shape[1])
         loss = optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
         return loss, {"accuracy": (outputs.argmax(-1).astype(y.dtype) == y).mean(dtype=outputs.dtype)}
     if outputs.shape != y.shape:
         raise ValueError(f"outputs {outputs.shape} and targets {y.shape} do not fit: want the same [n, d]")
     loss = jnp.square(outputs - y).mean()
     return loss, {"mse": loss}
+
+
+def query_objective(outputs: Array, episode: Episode, spare: bool = False) -> tuple[Array, dict[str, Array]]:
+    """`objective` on an episode's query set, once outputs and task are known to have the same ways.
+
+    Args:
+        outputs: [n, ways] logits of query_x, or [n, d] regression outputs.
+        episode: the task; its `classes`, where it has them, say its ways.
+        spare: outputs may be as many as support examples: what a learner that counts ways gives while tracing.
+
+    Returns:
+        As `objective`.
+
+    Raises:
+        ValueError: other outputs than ways, a task of one way, on which every answer is right, float targets in a
+            task that has classes, or as `objective` (all while tracing).
+    """
+    y, classes = episode.query_y, episode.classes
+    if is_labels(y) and outputs.ndim == 2:
+        slots = outputs.shape[1]
+        ways = slots if classes is None else classes.shape[-1]
+        if slots != ways and not (spare and slots == len(episode.support_y) > ways):
+            raise ValueError(
+                f"the learner or its network gives {slots} outputs, and the task has {ways} ways: "
+                f"build it for ways={ways}, or give it tasks of {slots} classes"
+            )
+        if ways < 2:
+            raise ValueError("a task of 1 way is always right: give it at least 2 ways, or a regression float targets")
+    elif not is_labels(y) and classes is not None:
+        raise ValueError(f"a task with classes wants integer labels, not query_y {y.dtype} {list(y.shape)}")
+    return objective(outputs, y)
 
 
 def count_ways(support_y: Array, ways: int | None = None) -> int:
@@ -41,9 +74,44 @@ def count_ways(support_y: Array, ways: int | None = None) -> int:
         ways: the answer, where the caller knows it.
 
     Returns:
-        `ways`; else the largest label + 1 where labels are concrete; else, while tracing, n: the most classes
-        that n examples can show, the empty ones of which get the logit EMPTY and are never predicted.
+        `ways`; else the largest label + 1 where labels have values; else, while tracing, n: the most classes
+        that n examples can show, the empty ones of which are never predicted, by `never_absent`.
+
+    Raises:
+        ValueError: labels that have values are outside [0, ways).
     """
-    if ways is not None:
-        return ways
-    return len(support_y) if isinstance(support_y, jax.core.Tracer) else int(support_y.max()) + 1
+    seen = seen_labels(support_y)
+    slots = ways if ways is not None else len(support_y) if seen is None else int(seen.max()) + 1
+    check_labels(support_y, slots, "support labels")
+    return slots
+
+
+def task_ways(episode: Episode, ways: int | None = None) -> int:
+    """`count_ways` of an episode, whose `classes` know, for a learner that may have been built for some ways.
+
+    Raises:
+        ValueError: the learner was built for other ways than the task has (while tracing), or as `count_ways`.
+    """
+    known = ways if episode.classes is None else episode.classes.shape[-1]
+    if ways is not None and known != ways:
+        raise ValueError(f"the learner was built for {ways} ways, and the task has {known}: build it with ways={known}")
+    return count_ways(episode.support_y, known)
+
+
+def never_absent(logits: Array, present: Array) -> Array:
+    """Logits [n, ways] in which a class without support never wins, whatever the scale of the others.
+
+    Absent classes get the smallest number of the dtype, others at least half of it: finite all, so that a softmax, a
+    mean and a derivative of them are too.
+
+    Args:
+        logits: [n, ways].
+        present: [ways] bool, which classes the support set holds.
+    """
+    least = jnp.finfo(logits.dtype).min
+    return jnp.where(present, jnp.maximum(logits, jnp.asarray(least / 2, logits.dtype)), least)
+
+
+def as_dtype(value: float | Array, dtype: jnp.dtype) -> float | Array:
+    """A setting that may be an array of its own dtype, for arithmetic with arrays of this one."""
+    return value.astype(dtype) if isinstance(value, jax.Array) else value

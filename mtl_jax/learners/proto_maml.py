@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
+from mtl_jax.learners.checks import check_counts, checked, feature_network, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
-from mtl_jax.learners.objective import EMPTY, count_ways, objective
+from mtl_jax.learners.objective import count_ways, never_absent, objective, query_objective, task_ways
 from mtl_jax.learners.protonet import class_means
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
@@ -44,7 +45,7 @@ def proto_maml(
         order: 2 for the exact meta-gradient; 1 takes inner gradients for constants (not the head's start).
         test_steps: inner steps of `adapt`, as many as in training unless given.
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
-        inner_optimizer: any optax transformation in place of SGD; Adam needs eps_root above 0.
+        inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
         ways: classes of a task; counted from the support labels unless given.
 
     Returns:
@@ -56,8 +57,11 @@ def proto_maml(
 
     Reference: Triantafillou et al. 2019, arXiv 1903.03096.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
+    warn_of_rounding(net, inner_steps, order)
+    check_counts(ways=ways)
+    net = feature_network(net, "proto_maml")
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int, slots: int) -> ProtoAdapted:
         centres, present = class_means(net.apply(theta, support_x, None)[0], support_y, slots)
@@ -65,7 +69,7 @@ def proto_maml(
 
         def support_loss(phi: PyTree) -> Array:
             logits = linear(phi["head"], net.apply(phi["body"], support_x, None)[0])
-            return objective(jnp.where(present, logits, EMPTY), support_y)[0]
+            return objective(never_absent(logits, present), support_y)[0]
 
         phi, _ = inner_loop(support_loss, start, rule, steps, order, remat)
         return ProtoAdapted(phi["body"], phi["head"], present, net.apply(phi["body"], support_x, None)[1])
@@ -75,12 +79,10 @@ def proto_maml(
 
     def predict(theta: PyTree, phi: ProtoAdapted, x: Array) -> Array:
         features, _ = net.apply(phi.params, x, phi.stats)
-        return jnp.where(phi.present, linear(phi.head, features), EMPTY)
+        return never_absent(linear(phi.head, features), phi.present)
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        known = ways if episode.classes is None else episode.classes.shape[-1]
-        slots = count_ways(episode.support_y, known)
-        phi = solve(theta, episode.support_x, episode.support_y, inner_steps, slots)
-        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+        phi = solve(theta, episode.support_x, episode.support_y, inner_steps, task_ways(episode, ways))
+        return query_objective(predict(theta, phi, episode.query_x), episode, spare=True)
 
-    return Learner(net.init, adapt, predict, loss)
+    return checked(Learner(net.init, adapt, predict, loss), labels_only=True)

@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.learners.objective import EMPTY, count_ways, objective
+from mtl_jax.learners.checks import check_above, check_counts, checked, feature_network
+from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, query_objective, task_ways
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 Distance = Callable[[Array, Array], Array]  # ([n, d], [ways, d]) -> [n, ways]
@@ -21,21 +22,39 @@ class Prototypes(NamedTuple):
 
 
 def squared_euclidean(x: Array, centres: Array) -> Array:
-    """||x - c||^2 of every pair of x [n, d] and centres [ways, d]: [n, ways]."""
-    return jnp.square(x).sum(-1)[:, None] - 2.0 * x @ centres.T + jnp.square(centres).sum(-1)
+    """||x - c||^2 of every pair of x [n, d] and centres [ways, d]: [n, ways].
+
+    Taken apart as ||x||^2 - 2 x c + ||c||^2, which cancels far from the origin; so the origin is moved among the
+    centres first, by a constant as far as derivatives go, since it changes no distance.
+    """
+    origin = jax.lax.stop_gradient(centres.mean(0))
+    x, centres = x - origin, centres - origin
+    products = jnp.matmul(x, centres.T, precision=jax.lax.Precision.HIGHEST)
+    return jnp.maximum(jnp.square(x).sum(-1)[:, None] - 2.0 * products + jnp.square(centres).sum(-1), 0.0)
 
 
 def cosine(x: Array, centres: Array) -> Array:
     """1 - cos(x, c) of every pair of x [n, d] and centres [ways, d]: [n, ways]."""
-    unit = lambda v: v * jax.lax.rsqrt(jnp.square(v).sum(-1, keepdims=True) + 1e-12)  # noqa: E731
     return 1.0 - unit(x) @ unit(centres).T
 
 
+def unit(v: Array) -> Array:
+    """Rows of v [n, d] divided by their length, of any size; a row of zeros stays so, and has a gradient of zeros."""
+    size = jax.lax.stop_gradient(jnp.abs(v).max(-1, keepdims=True))  # first to the size of 1: squares neither vanish
+    some = size > 0  # nor overflow
+    v = v / jnp.where(some, size, 1.0)
+    return v * jax.lax.rsqrt(jnp.where(some, jnp.square(v).sum(-1, keepdims=True), 1.0)) * some.astype(v.dtype)
+
+
 def class_means(features: Array, y: Array, ways: int) -> tuple[Array, Array]:
-    """Mean features [ways, d] of each label's rows of features [n, d], and which labels occur [ways] bool."""
+    """Mean features [ways, d] of each label's rows of features [n, d], and which labels occur [ways] bool.
+
+    A class without rows gets the mean of all: among the others it moves no distance's origin away from them.
+    """
     member = jax.nn.one_hot(y, ways, axis=0, dtype=features.dtype)  # [ways, n]
     count = member.sum(1)
-    return member @ features / jnp.maximum(count, 1.0)[:, None], count > 0
+    member = jnp.where(count[:, None] > 0, member, 1.0)
+    return member @ features / member.sum(1)[:, None], count > 0
 
 
 def protonet(
@@ -68,8 +87,9 @@ def protonet(
         raise ValueError(f"unknown distance {distance!r}: choose {', '.join(named)}, or give a function")
     measure = distance if callable(distance) else named[distance]
     scale = temperature if temperature is not None else 10.0 if distance == "cosine" else 1.0
-    if scale <= 0:
-        raise ValueError(f"temperature must be above 0, not {temperature}")
+    check_above(temperature=scale)
+    check_counts(ways=ways)
+    net = feature_network(net, "protonet")
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, slots: int) -> Prototypes:
         features, stats = net.apply(theta, support_x, None)
@@ -80,11 +100,10 @@ def protonet(
 
     def predict(theta: PyTree, phi: Prototypes, x: Array) -> Array:
         features, _ = net.apply(theta, x, phi.stats)
-        return jnp.where(phi.present, -scale * measure(features, phi.centres), EMPTY)
+        return never_absent(-as_dtype(scale, features.dtype) * measure(features, phi.centres), phi.present)
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        known = ways if episode.classes is None else episode.classes.shape[-1]
-        phi = solve(theta, episode.support_x, episode.support_y, count_ways(episode.support_y, known))
-        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+        phi = solve(theta, episode.support_x, episode.support_y, task_ways(episode, ways))
+        return query_objective(predict(theta, phi, episode.query_x), episode, spare=True)
 
-    return Learner(net.init, adapt, predict, loss)
+    return checked(Learner(net.init, adapt, predict, loss), labels_only=True)

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.learners.objective import EMPTY, count_ways, objective
+from mtl_jax.learners.checks import check_counts, checked, feature_network
+from mtl_jax.learners.objective import count_ways, never_absent, query_objective, task_ways
 from mtl_jax.models.layers import NormMode
 from mtl_jax.models.relation import Pairs, relation_module
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
@@ -52,6 +53,8 @@ def relation(
     Note: as in the paper, shots are summed, not averaged, so that a module trained on one number of shots sees larger
     maps at another. The authors' code leaves the first two convolutions unpadded; here all are padded.
     """
+    check_counts(ways=ways, width=width)
+    net = feature_network(net, "relation", maps=True)
     fresh = module or relation_module(width, norm=norm or "transductive")
 
     def compare(theta: PyTree, pairs: Any, stats: Any, pair_stats: Any = None) -> tuple[Array, Any]:
@@ -62,8 +65,6 @@ def relation(
         net_key, relation_key = jax.random.split(key)
         params = net.init(net_key, x)
         maps = jnp.zeros_like(x, shape=jax.eval_shape(lambda p: net.apply(p, x, None)[0], params).shape)
-        if maps.ndim != 4:
-            raise ValueError(f"relation wants feature maps, as conv4(ways=None, maps=True) gives, not {maps.shape}")
         pairs: Any = Pairs(maps[:1], maps[:1], jnp.ones(1, bool))
         return {"net": params, "relation": fresh.init(relation_key, pairs)}
 
@@ -79,14 +80,14 @@ def relation(
     def predict(theta: PyTree, phi: Related, x: Array) -> Array:
         maps, _ = net.apply(theta["net"], x, phi.stats)
         scores, _ = compare(theta, Pairs(maps, phi.maps, phi.present), phi.stats, phi.pair_stats)
-        return jnp.where(phi.present, scores, EMPTY)
+        return never_absent(scores, phi.present)
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        known = ways if episode.classes is None else episode.classes.shape[-1]
-        phi = solve(theta, episode.support_x, episode.support_y, count_ways(episode.support_y, known))
+        phi = solve(theta, episode.support_x, episode.support_y, task_ways(episode, ways))
         scores = predict(theta, phi, episode.query_x)
+        metrics = query_objective(scores, episode, spare=True)[1]
         target = jax.nn.one_hot(episode.query_y, scores.shape[1], dtype=scores.dtype)
         error = jnp.square(jax.nn.sigmoid(scores) - target).sum() / (len(target) * phi.present.sum(dtype=scores.dtype))
-        return error, objective(scores, episode.query_y)[1]
+        return error, metrics
 
-    return Learner(init, adapt, predict, loss)
+    return checked(Learner(init, adapt, predict, loss), labels_only=True)

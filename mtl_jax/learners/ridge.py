@@ -1,13 +1,13 @@
 """R2-D2: a head that is solved in closed form inside every task."""
 
-import math
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.learners.checks import check_above, check_counts, checked, feature_network, is_labels
 from mtl_jax.learners.inner import linear
-from mtl_jax.learners.objective import EMPTY, count_ways, objective
+from mtl_jax.learners.objective import count_ways, never_absent, query_objective, task_ways
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 Form = Literal["auto", "primal", "woodbury"]
@@ -26,6 +26,9 @@ def ridge(x: Array, y: Array, weight: Array, form: Form = "auto") -> Array:
 
     w = argmin ||x w - y||^2 + weight ||w||^2 = (x' x + weight I)^-1 x' y = x' (x x' + weight I)^-1 y
 
+    x' x + weight I = R' R by the QR decomposition of x above sqrt(weight) I, and likewise for the other form: x' x
+    itself would square the condition number, and of features near 1e4 leave no digit that tells examples apart.
+
     Args:
         x: [n, d] features.
         y: [n, out] targets.
@@ -39,8 +42,10 @@ def ridge(x: Array, y: Array, weight: Array, form: Form = "auto") -> Array:
     """
     n, d = x.shape
     if form == "woodbury" or (form == "auto" and n < d):
-        return x.T @ jax.scipy.linalg.solve(x @ x.T + weight * jnp.eye(n, dtype=x.dtype), y, assume_a="pos")
-    return jax.scipy.linalg.solve(x.T @ x + weight * jnp.eye(d, dtype=x.dtype), x.T @ y, assume_a="pos")
+        q, r = jnp.linalg.qr(jnp.concatenate((x.T, jnp.sqrt(weight) * jnp.eye(n, dtype=x.dtype))))
+        return q[:d] @ jax.scipy.linalg.solve_triangular(r, y, trans=1)
+    q, r = jnp.linalg.qr(jnp.concatenate((x, jnp.sqrt(weight) * jnp.eye(d, dtype=x.dtype))))
+    return jax.scipy.linalg.solve_triangular(r, q[:n].T @ y)
 
 
 def logistic(x: Array, y: Array, weight: Array, steps: int, form: Form = "auto") -> Array:
@@ -116,20 +121,19 @@ def r2d2(
         raise ValueError(f"unknown head {head!r}: choose ridge or logistic")
     if form not in get_args(Form):
         raise ValueError(f"unknown form {form!r}: choose one of {', '.join(get_args(Form))}")
-    if newton_steps < 1:
-        raise ValueError(f"newton_steps must be at least 1, not {newton_steps}")
-    if init_lambda <= 0 or init_scale <= 0:
-        raise ValueError(f"init_lambda and init_scale must be above 0, not {init_lambda} and {init_scale}")
+    check_counts(newton_steps=newton_steps, ways=ways)
+    check_above(init_lambda=init_lambda, init_scale=init_scale)
+    net = feature_network(net, "r2d2")
 
     def init(key: Array, x: Array) -> PyTree:
-        start = {"log_lambda": math.log(init_lambda), "log_scale": math.log(init_scale), "offset": 0.0}
+        start = {"log_lambda": jnp.log(init_lambda), "log_scale": jnp.log(init_scale), "offset": 0.0}
         return {"net": net.init(key, x), "ridge": {k: jnp.asarray(v, x.dtype) for k, v in start.items()}}
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, known: int | None) -> Solved:
         features, stats = net.apply(theta["net"], support_x, None)
         x = jnp.pad(features, ((0, 0), (0, 1)), constant_values=1.0)
         weight, scale = jnp.exp(theta["ridge"]["log_lambda"]), jnp.exp(theta["ridge"]["log_scale"])
-        if not jnp.issubdtype(support_y.dtype, jnp.integer):
+        if not is_labels(support_y):
             if head == "logistic" or support_y.ndim != 2:
                 raise ValueError(
                     f"the {head} head wants labels [n], or for ridge targets [n, d], not {support_y.shape}"
@@ -146,11 +150,11 @@ def r2d2(
 
     def predict(theta: PyTree, phi: Solved, x: Array) -> Array:
         features, _ = net.apply(theta["net"], x, phi.stats)
-        return jnp.where(phi.present, linear(phi.head, features), EMPTY)
+        return never_absent(linear(phi.head, features), phi.present)
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        known = ways if episode.classes is None else episode.classes.shape[-1]
+        known = task_ways(episode, ways) if is_labels(episode.support_y) else None
         phi = solve(theta, episode.support_x, episode.support_y, known)
-        return objective(predict(theta, phi, episode.query_x), episode.query_y)
+        return query_objective(predict(theta, phi, episode.query_x), episode, spare=True)
 
-    return Learner(init, adapt, predict, loss)
+    return checked(Learner(init, adapt, predict, loss))

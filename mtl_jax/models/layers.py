@@ -121,7 +121,26 @@ def convolve_normalised(
     tiled = jnp.broadcast_to((weight * gain).astype(x.dtype), (len(x), *weight.shape))
     y = [part @ tiled for part in parts]
     top = jnp.maximum(jnp.maximum(y[0], y[1]), jnp.maximum(y[2], y[3])) if pool else y[0]
-    return (top + offset.astype(x.dtype)).reshape(len(x), h, w, out), moments if mode == "support" else None
+    top = (top.astype(scale.dtype) + offset).astype(x.dtype)  # 16 bits are too few to take the mean off
+    return top.reshape(len(x), h, w, out), moments if mode == "support" else None
+
+
+def near_mean(x: Array) -> Array:
+    """Roughly the mean of each channel of x [..., channels], from its first image alone: [channels].
+
+    Taken off first, it makes one pass enough for both moments: the mean of squares and the square of the mean are
+    then of the variance's own size, where at mean / std of 1,000 their difference would have no correct digit. Which
+    value is taken off changes no moment, so that it counts as a constant and derivatives of every order stay exact.
+    """
+    first = x[(0,) * max(x.ndim - 3, 1)]
+    return first.mean(tuple(range(first.ndim - 1)))
+
+
+def moments_of(x: Array) -> Moments:
+    """Mean and variance of each channel of x [..., channels], in one pass: of values with `near_mean` taken off."""
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    return mean, jnp.maximum((x * x).mean(axes) - mean * mean, 0.0)
 
 
 class Conv(nn.Module):
@@ -142,11 +161,11 @@ class Conv(nn.Module):
 
 
 class Norm(nn.Module):
-    """Batch normalisation without running averages: y = scale (x - mean) / sqrt(var + eps) + shift, a channel.
+    """Batch normalisation without running averages: y = scale (x - mean) / sqrt(var + eps) + shift, per channel.
 
     The moments are those given, else those of this batch over all axes but the last. Under mode "none" only
-    scale and shift are applied, so that the three modes share one tree of parameters. Moments are of the parameters'
-    dtype, which may be wider than x's.
+    scale and shift are applied, so that the three modes share one tree of parameters. Moments and arithmetic are of
+    the parameters' dtype, which may be wider than x's.
     """
 
     mode: str
@@ -154,16 +173,19 @@ class Norm(nn.Module):
 
     def __call__(self, x: Array, moments: Moments | None) -> tuple[Array, Moments | None]:
         scale, shift = self.affine(x.shape[-1], x.dtype)
+        wide = x.astype(scale.dtype)
         if self.mode == "none":
-            return x * scale.astype(x.dtype) + shift.astype(x.dtype), None
+            return (wide * scale + shift).astype(x.dtype), None
+        near = jax.lax.stop_gradient(near_mean(wide) if moments is None else moments[0])
+        wide = wide - near
         if moments is None:
-            axes, wide = tuple(range(x.ndim - 1)), x.astype(scale.dtype)
-            mean = wide.mean(axes)
-            moments = mean, jnp.maximum((wide * wide).mean(axes) - mean * mean, 0.0)
-        mean, var = moments
+            mean, var = moments_of(wide)
+            moments = near + mean, var
+        else:
+            mean, var = moments[0] - near, moments[1]  # zeros, but for their derivative
         gain = scale * jax.lax.rsqrt(var + self.eps)
-        y = x * gain.astype(x.dtype) + (shift - mean * gain).astype(x.dtype)
-        return y, moments if self.mode == "support" else None
+        y = wide * gain + (shift - mean * gain)
+        return y.astype(x.dtype), moments if self.mode == "support" else None
 
     @nn.compact
     def affine(self, channels: int, dtype: Any) -> tuple[Array, Array]:

@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from mtl_jax.models.layers import Conv, Moments, Norm, NormMode, check_norm, convolve, initialiser, max_pool
+from mtl_jax.models.layers import Conv, Moments, Norm, NormMode, check_norm, convolve, initialiser, max_pool, near_mean
 from mtl_jax.types import Array, Model
 
 
@@ -87,7 +88,9 @@ def relation_module(width: int = 64, hidden: int = 8, norm: NormMode = "transduc
 
 
 def _moments(x: Array, weight: Array) -> Moments:
-    """Mean and variance a channel of x [n, h, w, c], image i counted weight[i] times."""
+    """Mean and variance per channel of x [n, h, w, c], image i counted weight[i] times."""
     share = weight / jnp.maximum(weight.sum(), 1.0)
+    near = jax.lax.stop_gradient(near_mean(x))
+    x = x - near
     mean, square = share @ x.mean((1, 2)), share @ (x * x).mean((1, 2))
-    return mean, jnp.maximum(square - mean * mean, 0.0)
+    return near + mean, jnp.maximum(square - mean * mean, 0.0)

@@ -166,7 +166,7 @@ def test_images_under_support_norm(key):
         ({"inner_steps": 0}, "inner steps must be at least 1"),
         ({"regularization": 0.0}, "regularization must be above 0"),
         ({"cg_steps": -1}, "cg_steps must be at least 0"),
-        ({"damping": -1.0}, "damping not below"),
+        ({"damping": -1.0}, "damping must be at least 0"),
     ],
 )
 def test_bad_settings_are_refused(settings, words):

@@ -86,3 +86,64 @@ def test_mixed_keeps_of_each_step_the_weights_alone_and_auto_chooses_it_for_many
     assert kept("auto", 3) == 3 * 500
     with pytest.raises(ValueError, match="unknown inner_grad 'forward': choose one of auto, reverse, mixed"):
         kept("forward", 2)
+
+
+BY_LAYER = {
+    "multi_transform": optax.multi_transform(
+        {"step": optax.sgd(0.1), "stay": optax.set_to_zero()},
+        lambda p: {k: jax.tree.map(lambda _, k=k: "step" if k == "head" else "stay", v) for k, v in p.items()},
+    ),
+    "masked": optax.masked(optax.sgd(0.1), lambda p: {k: k == "head" for k in p}),
+    "clip": optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1)),
+    "adafactor": optax.adafactor(0.01),
+    "muon": optax.contrib.muon(0.01),
+    "rmsprop": optax.rmsprop(0.01),
+}
+
+
+@pytest.mark.parametrize("name", BY_LAYER)
+def test_rules_by_layer_and_of_whole_trees_are_taken_and_have_a_finite_meta_gradient(key, name):
+    net, task = models.mlp(3, (6,)), small_episode(key)
+    learner = learners.maml(net, inner_steps=2, inner_optimizer=BY_LAYER[name])
+    theta = learner.init(key, task.support_x)
+    grads = jax.jit(jax.grad(lambda t: learner.loss(t, task)[0]))(theta)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+    phi = learner.adapt(theta, task.support_x, task.support_y).params
+    assert not np.array_equal(phi["head"]["kernel"], theta["head"]["kernel"])
+    if name == "multi_transform":
+        jax.tree.map(np.testing.assert_array_equal, phi["dense0"], theta["dense0"])
+
+
+@pytest.mark.parametrize("name", ["maml", "anil", "boil", "meta_sgd", "mamlpp", "mtl", "proto_maml"])
+def test_every_method_of_order_2_refuses_adam_without_eps_root(key, name):
+    task = small_episode(key)
+    net = models.conv4(None if name == "proto_maml" else 3, 2, downsample="stride")
+    learner = getattr(learners, name)(net, inner_optimizer=optax.adam(0.01))
+    theta = jax.eval_shape(learner.init, key, task.support_x)
+    with pytest.raises(ValueError, match="eps_root"):
+        jax.eval_shape(learner.loss, theta, task)
+
+
+def test_adam_is_refused_at_order_2_alone_and_while_tracing(key):
+    task, net = small_episode(key), models.mlp(3, (6,))
+    plain, given = optax.adam(0.01), optax.adam(0.01, eps_root=1e-8)
+    theta = net.init(key, task.support_x)
+    with pytest.raises(ValueError, match=r"no derivative where a gradient is 0.*eps_root"):
+        jax.eval_shape(learners.maml(net, inner_optimizer=plain).loss, theta, task)
+    for learner in (learners.fomaml(net, inner_optimizer=plain), learners.maml(net, inner_optimizer=given)):
+        assert jax.eval_shape(learner.loss, theta, task)[0].shape == ()
+
+
+def test_a_line_search_sees_the_loss_at_order_1_and_is_refused_at_order_2(key):
+    task, net = small_episode(key), models.mlp(3, (6,))
+    search = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(15, store_grad=False))
+    theta = net.init(key, task.support_x)
+    learner = learners.fomaml(net, inner_steps=5, inner_optimizer=search)
+    phi = learner.adapt(theta, task.support_x, task.support_y).params
+
+    def loss(p):
+        return optax.softmax_cross_entropy_with_integer_labels(net.apply(p, task.support_x)[0], task.support_y).mean()
+
+    assert loss(phi) < 0.7 * loss(theta)
+    with pytest.raises(ValueError, match="no reverse derivative: take order=1"):
+        jax.eval_shape(learners.maml(net, inner_optimizer=search).loss, theta, task)

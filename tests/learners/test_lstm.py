@@ -174,7 +174,11 @@ def test_meta_training_learns_a_regression(key):
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"inner_steps": 0}, "inner steps must be at least 1"), ({"hidden": 0}, "hidden"), ({"p": 0.0}, "p above 0")],
+    [
+        ({"inner_steps": 0}, "inner steps must be at least 1"),
+        ({"hidden": 0}, "hidden"),
+        ({"p": 0.0}, "p must be above 0"),
+    ],
 )
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):

@@ -117,3 +117,55 @@ def test_first_block_equals_its_plain_form_to_the_second_derivative(key, mode, s
             hessian = jax.grad(lambda w, grad=grad: sum(jnp.sin(g).sum() for g in grad(w)))
             derived.append((form(*weights), grad(weights), hessian(weights)))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9), *derived)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 100.0, 1000.0, 10000.0])
+@pytest.mark.parametrize("shape", [(20, 7, 7, 4), (4, 9, 7, 7, 4), (300, 4)])
+def test_moments_of_values_far_from_zero_keep_their_digits(key, ratio, shape):
+    x = ratio + jax.random.normal(key, shape)
+    wide, axes = np.asarray(x, np.float64), tuple(range(len(shape) - 1))
+    norm = Norm("support")
+    variables = norm.init(key, x, None)
+    y, moments = norm.apply(variables, x, None)
+    want = (wide - wide.mean(axes)) / np.sqrt(wide.var(axes) + 1e-5)
+    np.testing.assert_allclose(y, want, atol=1e-5)
+    np.testing.assert_allclose(moments[1], wide.var(axes), rtol=1e-5)
+    # given moments of float32 know the mean to its own rounding, and no more
+    np.testing.assert_allclose(norm.apply(variables, x, moments)[0], want, atol=1e-5 + 2e-7 * ratio)
+
+
+def test_a_first_image_unlike_the_others_does_not_spoil_the_moments(key):
+    x = (1000 + jax.random.normal(key, (20, 7, 7, 4))).at[0].set(0.0)
+    _, (mean, var) = Norm("support").apply({"params": {"scale": jnp.ones(4), "shift": jnp.zeros(4)}}, x, None)
+    wide = np.asarray(x, np.float64)
+    np.testing.assert_allclose(mean, wide.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(var, wide.var((0, 1, 2)), rtol=1e-5)
+
+
+def test_a_norms_derivatives_are_those_of_two_passes_to_the_second_order(key):
+    with jax.enable_x64(True):
+        x = 3 + jax.random.normal(key, (5, 4, 4, 2), jnp.float64)
+        variables = {"params": {"scale": jnp.array([1.0, -2.0]), "shift": jnp.array([0.5, 0.1])}}
+
+        def plain(x):
+            mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+            return variables["params"]["scale"] * (x - mean) / jnp.sqrt(var + 1e-5) + variables["params"]["shift"]
+
+        found = []
+        for form in (plain, lambda x: Norm("transductive").apply(variables, x, None)[0]):
+            slope = jax.grad(lambda x, form=form: jnp.sin(3 * form(x)).sum())
+            found.append((form(x), slope(x), jax.grad(lambda x, slope=slope: jnp.sin(slope(x)).sum())(x)))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), *found)
+
+
+@pytest.mark.parametrize("pool", [True, False])
+def test_a_first_block_far_from_zero_keeps_its_digits(key, pool):
+    x = 1000 + jax.random.normal(key, (20, 8, 8, 1))
+    kernel = jax.random.normal(key, (3, 3, 1, 9))
+    weights = (kernel, jnp.ones(9), jnp.zeros(9))
+    got = convolve_normalised(x, *weights, None, "support", 1, pool)[0]
+    with jax.enable_x64(True):
+        wide = convolve(x.astype(jnp.float64), kernel.astype(jnp.float64))
+        want = (wide - wide.mean((0, 1, 2))) / jnp.sqrt(wide.var((0, 1, 2)) + 1e-5)
+        want = max_pool(want) if pool else want
+    np.testing.assert_allclose(got, want, atol=1e-4)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import learners, models
+from mtl_jax.models import layers
 from mtl_jax.types import Episode
 
 
@@ -50,3 +51,24 @@ def test_meta_gradients_are_float32_and_point_where_those_of_float32_do(key):
         grads.append(jax.jit(jax.grad(lambda t, learner=learner: learner.loss(t, episode)[0]))(theta))
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
     assert cosine(*grads) > 0.95
+
+
+def test_several_second_order_steps_in_it_are_warned_of(key):
+    half = models.in_bfloat16(models.conv4(3, 4))
+    with pytest.warns(UserWarning, match="5 inner steps of order 2 in bfloat16"):
+        learners.maml(half, inner_steps=5)
+    learners.maml(half, inner_steps=1), learners.fomaml(half), learners.anil(half), models.conv4(3, 4)
+
+
+def test_normalisation_and_head_are_float32(key):
+    """Far from zero 8 bits would leave no variance; the logits carry more bits than bfloat16 has."""
+    x = (100 + jax.random.normal(key, (20, 6, 6, 4))).astype(jnp.bfloat16)
+    norm = layers.Norm("transductive")
+    variables = {"params": {"scale": jnp.ones(4), "shift": jnp.zeros(4)}}
+    wide = np.asarray(x, np.float64)
+    want = (wide - wide.mean((0, 1, 2))) / wide.std((0, 1, 2))
+    np.testing.assert_allclose(norm.apply(variables, x, None)[0].astype(jnp.float32), want, atol=0.02)
+    half = models.in_bfloat16(models.conv4(3, 4))
+    images = jax.random.uniform(key, (6, 16, 16, 1))
+    out = half.apply(half.init(key, images), images)[0]
+    assert not np.array_equal(out, out.astype(jnp.bfloat16).astype(jnp.float32))
