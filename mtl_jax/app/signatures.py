@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+PACKAGE = Path(__file__).parent.parent
 KINDS = {"int": int, "float": float, "str": str, "bool": bool}
 
 
@@ -61,8 +62,13 @@ def read_factory(path: Path, function: str) -> Factory:
     """
     body = ast.parse(path.read_text(encoding="utf-8")).body
     functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
-    assigned = [(node.targets[0], node.value) for node in body if isinstance(node, ast.Assign)]
-    named = {target.id: value for target, value in assigned if isinstance(target, ast.Name)}
+    named = _assigned(body)
+    for node in body:  # a name for a type may come from another file of the package
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mtl_jax."):
+            other = PACKAGE.joinpath(*str(node.module).split(".")[1:]).with_suffix(".py")
+            if other.is_file():
+                there = _assigned(ast.parse(other.read_text(encoding="utf-8")).body)
+                named |= {name.name: there[name.name] for name in node.names if name.name in there}
     if function not in functions:
         raise ValueError(f"{path} has no function {function}: it has {', '.join(functions) or 'none'}")
     node = functions[function]
@@ -79,6 +85,12 @@ def read_factory(path: Path, function: str) -> Factory:
     found = re.search(r"^Reference: (.+?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
     reference = " ".join(found[1].split()) if found else ""
     return Factory(text.partition("\n")[0], reference, tuple(options), tuple(a.arg for a in arguments))
+
+
+def _assigned(body: list[ast.stmt]) -> dict[str, ast.expr]:
+    """What a file assigns to names of its own."""
+    assigned = [(node.targets[0], node.value) for node in body if isinstance(node, ast.Assign)]
+    return {target.id: value for target, value in assigned if isinstance(target, ast.Name)}
 
 
 def _kind(annotation: ast.expr | None, named: dict[str, ast.expr]) -> tuple[type | None, tuple[str, ...], bool]:
