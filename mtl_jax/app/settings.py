@@ -190,8 +190,8 @@ def checked_group(group: type, values: Mapping[str, Any]) -> Any:
 
 def _sizes(value: Any) -> tuple[tuple[int, int, int], ...]:
     rows = []
-    for row in value:
-        if len(row) != 3:
+    for row in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(row, list | tuple) or len(row) != 3:
             raise ValueError(f"sizes are WAYS,SHOTS,QUERIES each, not {row!r}")
         names = ("ways", "shots", "queries")
         rows.append(tuple(check(n, v, int, all_fields()[n].metadata) for n, v in zip(names, row, strict=True)))
@@ -205,6 +205,8 @@ def _multipliers(value: Any) -> dict[str, float]:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"image-shape is a list of numbers, not {value!r}")
     return tuple(check("image-shape", v, int, {"least": 1}) for v in value)
 
 
