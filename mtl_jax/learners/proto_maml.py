@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -17,10 +18,12 @@ DEFAULTS: Mapping[str, Any] = {"inner_steps": 3, "inner_lr": 0.02}
 
 
 class ProtoAdapted(NamedTuple):
-    """One task's solution: body, head {kernel [d, ways], bias [ways]}, which classes exist [ways], and moments."""
+    """One task's solution: body, head {kernel [d, ways], bias [ways]} of features from which `origin` [d] is taken off,
+    which classes exist [ways], and moments."""
 
     params: PyTree
     head: PyTree
+    origin: Array
     present: Array
     stats: Any
 
@@ -52,8 +55,9 @@ def proto_maml(
         ways: classes of a task; counted from the support labels unless given.
 
     Returns:
-        Learner; theta are the network's parameters, phi is ProtoAdapted(params, head, present, stats). While tracing
-        with `ways` unknown, predict gives a logit for each support example; those past the true ways never win.
+        Learner; theta are the network's parameters, phi is ProtoAdapted(params, head, origin, present,
+        stats). While tracing with `ways` unknown, predict gives a logit for each support example; those past the true
+        ways never win.
 
     Raises:
         ValueError: a setting out of range, or an inner optimiser that breaks the meta-gradient.
@@ -68,21 +72,30 @@ def proto_maml(
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int, slots: int) -> ProtoAdapted:
         centres, present = class_means(net.apply(theta, support_x, None)[0], support_y, slots)
-        start = {"body": theta, "head": {"kernel": 2.0 * centres.T, "bias": -jnp.square(centres).sum(-1)}}
+        # As in protonet, 2 c x - ||c||^2 would cancel far from the origin. The steps move the head of bare features, by
+        # `moves` from its start; of the start, what all classes share is left out.
+        origin = jax.lax.stop_gradient(centres.mean(0))
+        centres = centres - origin
+        first = {"kernel": 2.0 * centres.T, "bias": -jnp.square(centres).sum(-1)}
+        start = {"body": theta, "moves": jax.tree.map(jnp.zeros_like, first)}
 
         def support_loss(phi: PyTree) -> Array:
-            logits = linear(phi["head"], net.apply(phi["body"], support_x, None)[0])
+            features = net.apply(phi["body"], support_x, None)[0]
+            logits = linear(first, features - origin) + linear(phi["moves"], features)
             return objective(never_absent(logits, present), support_y)[0]
 
         phi, _ = inner_loop(support_loss, start, rule, steps, order, remat)
-        return ProtoAdapted(phi["body"], phi["head"], present, net.apply(phi["body"], support_x, None)[1])
+        moves = phi["moves"]
+        bias = first["bias"] + moves["bias"] + origin @ moves["kernel"]
+        head = {"kernel": first["kernel"] + moves["kernel"], "bias": bias}
+        return ProtoAdapted(phi["body"], head, origin, present, net.apply(phi["body"], support_x, None)[1])
 
     def adapt(theta: PyTree, support_x: Array, support_y: Array) -> ProtoAdapted:
         return solve(theta, support_x, support_y, test_steps or inner_steps, count_ways(support_y, ways))
 
     def predict(theta: PyTree, phi: ProtoAdapted, x: Array) -> Array:
         features, _ = net.apply(phi.params, x, phi.stats)
-        return never_absent(linear(phi.head, features), phi.present)
+        return never_absent(linear(phi.head, features - phi.origin), phi.present)
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
         phi = solve(theta, episode.support_x, episode.support_y, inner_steps, task_ways(episode, ways))

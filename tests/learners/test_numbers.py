@@ -21,6 +21,15 @@ def test_distances_far_from_the_origin_are_exact():
     assert present.tolist() == [True, False, True, False, False]
 
 
+def test_the_heads_start_of_proto_maml_is_exact_there_too(key):
+    net = Model(lambda key, x: {"a": jnp.eye(1)}, lambda p, x, stats=None: (x @ p["a"], None))
+    learner = learners.proto_maml(net, inner_lr=1e-12, inner_steps=1)
+    x, y = jnp.array([[20000.0], [20001.0]]), jnp.arange(2, dtype=jnp.int32)
+    theta = learner.init(key, x)
+    logits = learner.predict(theta, learner.adapt(theta, x, y), x)
+    np.testing.assert_allclose(logits[:, 0] - logits[:, 1], [1, -1], atol=1e-3)
+
+
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e6])
 def test_distances_and_their_gradient_equal_numpys(key, size):
     x, c = (np.asarray(size * jax.random.normal(k, (n, 9)), np.float64) for k, n in ((key, 7), (jax.random.key(1), 4)))
