@@ -57,15 +57,12 @@ def inner_loop(
         inner_grad = "mixed" if steps >= MIXED_FROM and not remat else "reverse"
     slope = mixed_grad(loss) if inner_grad == "mixed" and order == 2 else jax.grad(loss)
 
-    def seen_loss(phi: PyTree) -> Array:
-        return jax.lax.stop_gradient(loss(phi)) if order == 1 else loss(phi)
-
     def step(carry: tuple[PyTree, Any], _: None) -> tuple[tuple[PyTree, Any], Any]:
         phi, opt_state = carry
         grads = slope(jax.lax.stop_gradient(phi) if order == 1 else phi)
         if order == 1:  # the loss may hold outer parameters of its own
             grads = jax.lax.stop_gradient(grads)
-        phi, opt_state = optimizer_step(optimizer, seen_loss, grads, opt_state, phi)
+        phi, opt_state = optimizer_step(optimizer, loss, grads, opt_state, phi, order)
         return (phi, opt_state), None if each is None else each(phi)
 
     body = jax.checkpoint(step, prevent_cse=False) if remat else step
@@ -119,14 +116,25 @@ def mixed_grad(loss: Callable[[PyTree], Array]) -> Callable[[PyTree], PyTree]:
 
 
 def optimizer_step(
-    optimizer: optax.GradientTransformation, loss: Callable[[PyTree], Array], grads: PyTree, state: PyTree, phi: PyTree
+    optimizer: optax.GradientTransformation,
+    loss: Callable[[PyTree], Array],
+    grads: PyTree,
+    state: PyTree,
+    phi: PyTree,
+    order: int = 2,
 ) -> tuple[PyTree, PyTree]:
-    """(phi, state) after one update; a rule that looks at the loss itself, as a line search does, is shown it."""
-    seen: dict[str, Any] = {}
+    """(phi, state) after one update; a rule that looks at the loss itself, as a line search does, is shown it.
+
+    What such a rule does with the loss is a constant to the meta-gradient of order 1, as the gradients are.
+    """
+    seen, at = {}, phi
     if isinstance(optimizer, optax.GradientTransformationExtraArgs):
-        seen = {"value": loss(phi), "grad": grads, "value_fn": loss}
+        if order == 1:
+            at, state = jax.lax.stop_gradient((phi, state))
+        seen = {"value": loss(at), "grad": grads, "value_fn": loss}
     with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
-        updates, state = optimizer.update(grads, state, phi, **seen)
+        updates, state = optimizer.update(grads, state, at, **seen)
+    updates = jax.lax.stop_gradient(updates) if seen and order == 1 else updates
     return optax.apply_updates(phi, updates), state
 
 
@@ -155,8 +163,9 @@ def inner_optimizer_or_sgd(
 def check_derivative(rule: optax.GradientTransformation, params: PyTree) -> None:
     """Raise ValueError unless an update of this tree has a finite derivative where some gradients are exactly 0.
 
-    Dead units have such gradients, and one NaN of theirs would make every meta-gradient NaN: optax.adam without
-    eps_root does so. A rule is tried on gradients of which a quarter is 0, in a tree of the network's own shapes.
+    Dead units have such gradients, and one NaN of theirs would make every meta-gradient NaN: rules that divide by a
+    root, as optax.adam without eps_root, adafactor and the Adam in muon do, have one. A rule is tried on gradients of
+    which a quarter is 0, in a tree of the network's own shapes.
     """
     rng = np.random.default_rng(0)
 
@@ -188,7 +197,7 @@ def check_derivative(rule: optax.GradientTransformation, params: PyTree) -> None
     if not isinstance(finite, jax.core.Tracer) and not finite:  # with a traced setting of its own it has no value yet
         raise ValueError(
             "inner_optimizer has no derivative where a gradient is 0, so that the meta-gradient would be NaN: "
-            "give adam eps_root, say 1e-8, or take order=1"
+            "give it something under its root (adam's eps_root, muon's adam_eps_root, say 1e-8), or take order=1"
         )
 
 

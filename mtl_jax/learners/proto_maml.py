@@ -53,8 +53,8 @@ def proto_maml(
 
     Returns:
         Learner; theta are the network's parameters, phi is ProtoAdapted(params, head, origin, present,
-        stats). While tracing
-        with `ways` unknown, predict gives a logit for each support example; those past the true ways never win.
+        stats). While tracing with `ways` unknown, predict gives a logit for each support example; those past the true
+        ways never win.
 
     Raises:
         ValueError: a setting out of range, or an inner optimiser that breaks the meta-gradient.

@@ -74,7 +74,7 @@ def reptile(
             def of_rows(params: PyTree) -> Array:
                 return objective(net.apply(params, x[rows], None)[0], y[rows])[0]
 
-            return optimizer_step(rule, of_rows, jax.grad(of_rows)(phi), state, phi), None
+            return optimizer_step(rule, of_rows, jax.grad(of_rows)(phi), state, phi, order=1), None
 
         check_seen(net, theta, x, y)  # within a batch labels have no values
         theta = jax.lax.stop_gradient(theta)

@@ -95,8 +95,7 @@ BY_LAYER = {
     ),
     "masked": optax.masked(optax.sgd(0.1), lambda p: {k: k == "head" for k in p}),
     "clip": optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1)),
-    "adafactor": optax.adafactor(0.01),
-    "muon": optax.contrib.muon(0.01),
+    "muon": optax.contrib.muon(0.01, adam_eps_root=1e-8),
     "rmsprop": optax.rmsprop(0.01),
 }
 
@@ -124,6 +123,24 @@ def test_every_method_of_order_2_refuses_adam_without_eps_root(key, name):
         jax.eval_shape(learner.loss, theta, task)
 
 
+@pytest.mark.parametrize("rule", [optax.adam(0.1), optax.adafactor(0.1), optax.contrib.muon(0.1)])
+def test_what_is_refused_is_not_finite_with_a_dead_unit(key, rule):
+    """The refusal is no superstition: the meta-gradient is NaN where a ReLU passes nothing."""
+    net, task = models.mlp(3, (6,)), small_episode(key)
+    theta = net.init(key, task.support_x)
+    theta["dense0"]["bias"] = theta["dense0"]["bias"].at[0].set(-1e3)
+
+    def loss(params):
+        return optax.softmax_cross_entropy_with_integer_labels(
+            net.apply(params, task.support_x)[0], task.support_y
+        ).mean()
+
+    grads = jax.jit(jax.grad(lambda p: loss(inner_loop(loss, p, rule, 2)[0])))(theta)
+    assert any(jnp.isnan(g).any() for g in jax.tree.leaves(grads))
+    with pytest.raises(ValueError, match="no derivative where a gradient is 0"):
+        jax.eval_shape(learners.maml(net, inner_optimizer=rule).loss, theta, task)
+
+
 def test_adam_is_refused_at_order_2_alone_and_while_tracing(key):
     task, net = small_episode(key), models.mlp(3, (6,))
     plain, given = optax.adam(0.01), optax.adam(0.01, eps_root=1e-8)
@@ -136,7 +153,7 @@ def test_adam_is_refused_at_order_2_alone_and_while_tracing(key):
 
 def test_a_line_search_sees_the_loss_at_order_1_and_is_refused_at_order_2(key):
     task, net = small_episode(key), models.mlp(3, (6,))
-    search = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(15, store_grad=False))
+    search = optax.chain(optax.sgd(1.0), optax.scale_by_zoom_linesearch(15))
     theta = net.init(key, task.support_x)
     learner = learners.fomaml(net, inner_steps=5, inner_optimizer=search)
     phi = learner.adapt(theta, task.support_x, task.support_y).params
@@ -145,5 +162,9 @@ def test_a_line_search_sees_the_loss_at_order_1_and_is_refused_at_order_2(key):
         return optax.softmax_cross_entropy_with_integer_labels(net.apply(p, task.support_x)[0], task.support_y).mean()
 
     assert loss(phi) < 0.7 * loss(theta)
+    for rule in (search, optax.lbfgs()):
+        learner = learners.fomaml(net, inner_steps=2, inner_optimizer=rule)
+        grads = jax.jit(jax.grad(lambda t, of=learner: of.loss(t, task)[0]))(theta)
+        assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
     with pytest.raises(ValueError, match="no reverse derivative: take order=1"):
         jax.eval_shape(learners.maml(net, inner_optimizer=search).loss, theta, task)
