@@ -4,7 +4,7 @@ import optax
 
 from mtl_jax.learners.checks import split_head, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
-from mtl_jax.learners.maml import Adapted, by_steps
+from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
 
@@ -59,4 +59,4 @@ def boil(
         params = {**body, "head": head}
         return Adapted(params, net.apply(params, support_x, None)[1])
 
-    return by_steps(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps)

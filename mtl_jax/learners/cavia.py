@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
-from mtl_jax.learners.maml import Adapted, by_steps
+from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
 from mtl_jax.learners.parts import change_parts, is_gain, is_shift, parts_of
 from mtl_jax.types import Array, Learner, Model, PyTree
@@ -91,4 +91,4 @@ def cavia(
         params = spoken_to(theta, c)
         return Adapted(params, net.apply(params, support_x, None)[1])
 
-    return by_steps(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps)

@@ -10,7 +10,7 @@ from jax.scipy.sparse.linalg import cg
 
 from mtl_jax.learners.checks import check_above, check_counts
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
-from mtl_jax.learners.maml import Adapted, by_steps, check_seen
+from mtl_jax.learners.maml import Adapted, check_seen, learner_from_solver
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
 
@@ -81,16 +81,16 @@ def imaml(
 
     def backward(steps: int, kept: Any, v: PyTree) -> tuple[PyTree, Any, Any]:
         phi, support_x, support_y = kept
-        slope = jax.grad(support_loss)
-        _, hessian = jax.linearize(lambda phi: slope(phi, support_x, support_y), phi)
+        grad_fn = jax.grad(support_loss)
+        _, hessian = jax.linearize(lambda phi: grad_fn(phi, support_x, support_y), phi)
         rounding = float(jnp.finfo(jax.tree.leaves(v)[0].dtype).eps)
 
         def system(u: PyTree) -> PyTree:
             return jax.tree.map(lambda u, hu: u + hu / (regularization + damping), u, hessian(u))
 
         gradient, _ = cg(system, v, v, tol=rounding, maxiter=cg_steps)  # the residual costs a product from any start
-        # the task's own data move the solution too: d phi* / d x = -(lambda I + H)^-1 d slope / d x
-        _, data_vjp = jax.vjp(lambda x, y: slope(phi, x, y), support_x, support_y)
+        # the task's own data move the solution too: d phi* / d x = -(lambda I + H)^-1 d grad_phi L / d x
+        _, data_vjp = jax.vjp(lambda x, y: grad_fn(phi, x, y), support_x, support_y)
         return gradient, *data_vjp(jax.tree.map(lambda g: -g / regularization, gradient))
 
     solution.defvjp(forward, backward)
@@ -100,4 +100,4 @@ def imaml(
         phi = solution(theta, support_x, support_y, steps)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    return by_steps(net, net.init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, net.init, solve, inner_steps, test_steps)

@@ -55,11 +55,11 @@ def inner_loop(
         raise ValueError(f"unknown inner_grad {inner_grad!r}: choose one of {', '.join(get_args(InnerGrad))}")
     if inner_grad == "auto":
         inner_grad = "mixed" if steps >= MIXED_FROM and not remat else "reverse"
-    slope = mixed_grad(loss) if inner_grad == "mixed" and order == 2 else jax.grad(loss)
+    grad_fn = mixed_grad(loss) if inner_grad == "mixed" and order == 2 else jax.grad(loss)
 
     def step(carry: tuple[PyTree, Any], _: None) -> tuple[tuple[PyTree, Any], Any]:
         phi, opt_state = carry
-        grads = slope(jax.lax.stop_gradient(phi) if order == 1 else phi)
+        grads = grad_fn(jax.lax.stop_gradient(phi) if order == 1 else phi)
         if order == 1:  # the loss may hold outer parameters of its own
             grads = jax.lax.stop_gradient(grads)
         phi, opt_state = optimizer_step(optimizer, loss, grads, opt_state, phi, order)
@@ -86,7 +86,7 @@ def mixed_grad(loss: Callable[[PyTree], Array]) -> Callable[[PyTree], PyTree]:
     Reference: Kemaev et al. 2025, arXiv 2505.00793.
     """
 
-    def slope(phi: PyTree) -> PyTree:
+    def grad_fn(phi: PyTree) -> PyTree:
         # All that the loss closes over becomes an argument: the backward pass is traced in another scan than this one.
         closed = jax.make_jaxpr(loss)(phi)
         moves = [jnp.issubdtype(a.dtype, jnp.inexact) for a in closed.consts]
@@ -112,7 +112,7 @@ def mixed_grad(loss: Callable[[PyTree], Array]) -> Callable[[PyTree], PyTree]:
         floats, others = ([a for a, m in zip(closed.consts, moves, strict=True) if m is kind] for kind in (True, False))
         return gradient(phi, floats, others)
 
-    return slope
+    return grad_fn
 
 
 def optimizer_step(

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from mtl_jax.learners.checks import check_above, check_counts
 from mtl_jax.learners.inner import check_inner
-from mtl_jax.learners.maml import Adapted, by_steps
+from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
 from mtl_jax.models.recurrent import lstm_cell
 from mtl_jax.types import Array, Learner, Model, PyTree
@@ -74,13 +74,13 @@ def lstm(
         def support_loss(weights: Array) -> Array:
             return objective(net.apply(back(weights), support_x, None)[0], support_y)[0]
 
-        def update(theta: PyTree, carry: Any, loss: Array, slope: Array) -> Any:
+        def update(theta: PyTree, carry: Any, loss: Array, gradient: Array) -> Any:
             weights, gates, state = carry
-            seen = jnp.concatenate((prep(slope, p), jnp.broadcast_to(prep(loss, p)[:, None], (2, len(slope)))))
+            seen = jnp.concatenate((prep(gradient, p), jnp.broadcast_to(prep(loss, p)[:, None], (2, len(gradient)))))
             state, h = cell.step(theta["lstm"], state, seen)
             kernel, bias = theta["gates"]["kernel"], theta["gates"]["bias"][:, None]
             gates = jax.nn.sigmoid(kernel[:, :-2] @ h + kernel[:, -2:-1] * weights + kernel[:, -1:] * gates + bias)
-            return gates[0] * weights - gates[1] * slope, gates, state
+            return gates[0] * weights - gates[1] * gradient, gates, state
 
         rule = jax.checkpoint(update, prevent_cse=False) if remat else update
 
@@ -92,7 +92,7 @@ def lstm(
         phi = back(jax.lax.scan(step, carry, length=steps)[0][0])
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    return by_steps(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps)
 
 
 def prep(x: Array, p: float | Array) -> Array:

@@ -19,7 +19,7 @@ class Adapted(NamedTuple):
     stats: Any
 
 
-def by_steps(
+def learner_from_solver(
     net: Model,
     init: LearnerInit,
     solve: Callable[[PyTree, Array, Array, int], Adapted],
@@ -100,7 +100,7 @@ def maml(
         phi, _ = inner_loop(support_loss, theta, rule, steps, order, remat, inner_grad=inner_grad)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    return by_steps(net, net.init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, net.init, solve, inner_steps, test_steps)
 
 
 def fomaml(

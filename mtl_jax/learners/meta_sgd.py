@@ -6,7 +6,7 @@ import optax
 
 from mtl_jax.learners.checks import warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, unit_rule
-from mtl_jax.learners.maml import Adapted, by_steps
+from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
 from mtl_jax.types import Array, Learner, Model, PyTree
 
@@ -60,4 +60,4 @@ def meta_sgd(
         phi, _ = inner_loop(support_loss, theta["net"], optax.chain(rule, scale), steps, order, remat)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    return by_steps(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps)

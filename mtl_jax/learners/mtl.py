@@ -8,7 +8,7 @@ import optax
 
 from mtl_jax.learners.checks import check_linear_head, head_features, split_head
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
-from mtl_jax.learners.maml import Adapted, by_steps
+from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
 from mtl_jax.learners.parts import change_parts, is_gain, is_shift, parts_of
 from mtl_jax.types import Array, Learner, Model, PyTree
@@ -100,7 +100,7 @@ def mtl(
         head, _ = inner_loop(support_loss, theta["head"], rule, steps, order)
         return Adapted({**body, "head": head}, stats)
 
-    return by_steps(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps)
 
 
 def _kernels(name: str, leaf: Array) -> Array | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtl_jax.data import sources
 from mtl_jax.data.episodes import check_request
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.objective import query_objective
 from mtl_jax.run.metrics import ci95
 from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices
 from mtl_jax.types import Array, Episode, Learner, PyTree, TaskSource
@@ -87,7 +87,7 @@ def evaluate(
         finite are counted and make the mean NaN, which a warning says.
 
     Raises:
-        ValueError: fewer than one episode, or tasks that the pool cannot give.
+        ValueError: fewer than one episode, tasks that the pool cannot give, or tasks of other ways than the learner's.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, not {episodes}")
@@ -142,7 +142,7 @@ def _score(learner: Learner, theta: PyTree, episode: Episode) -> dict[str, Array
     """One episode's metric, whether its outputs are finite, and what `_summary` needs of its queries."""
     phi = learner.adapt(theta, episode.support_x, episode.support_y)
     outputs = learner.predict(theta, phi, episode.query_x)
-    seen = dict(objective(outputs, episode.query_y)[1])
+    seen = dict(query_objective(outputs, episode, spare=True)[1])
     if "accuracy" not in seen:
         return seen | {"finite": jnp.isfinite(outputs).all()}
     # A class that the support set lacks may have a logit of minus infinity; the greatest must be finite.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.data.episodes import task_keys
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.objective import query_objective
 from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices, meta_gradient
 from mtl_jax.types import Array, Learner, PyTree, TaskDraw, TaskSource, TrainState
 
@@ -62,7 +62,7 @@ def take_steps(
             task, now = task_of(item, memory, pool), at(step)
             phi = now.adapt(theta, task.support_x, task.support_y)
             outputs = now.predict(theta, phi, task.query_x)
-            seen = {"outputs": outputs, **objective(outputs, task.query_y)[1]}
+            seen = {"outputs": outputs, **query_objective(outputs, task, spare=True)[1]}
             return task._replace(support_x=None, query_x=None), seen  # inputs of all tasks at once would not fit
 
         items = (task_keys(state.key, state.step, tasks), shares)

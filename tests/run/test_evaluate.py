@@ -64,6 +64,25 @@ def test_a_dead_network_is_not_scored_as_chance(pool, key, caplog):
     assert "5 of 5 episodes have outputs that are not finite" in caplog.text
 
 
+@pytest.mark.parametrize("make", [learners.maml, learners.reptile, learners.anil, learners.lstm])
+def test_ways_that_the_network_does_not_have_are_refused_with_both_numbers(pool, key, make):
+    learner = make(models.mlp(2, (4,)))
+    theta = learner.init(key, jnp.zeros((1, 4, 4, 1)))
+    with pytest.raises(ValueError, match="gives 2 outputs, and the task has 3 ways"):
+        evaluate(learner, theta, pool, key, episodes=2, **SIZE)
+    with pytest.raises(ValueError, match="gives 2 outputs, and the task has 3 ways"):
+        train(learner, pool, key, tasks=1, steps=1, **SIZE)
+
+
+def test_ways_that_a_metric_learner_was_not_built_for_are_refused(pool, key):
+    learner = learners.protonet(models.mlp(None, (4,)), ways=5)
+    theta = learner.init(key, jnp.zeros((1, 4, 4, 1)))
+    with pytest.raises(ValueError, match=r"5 .*3|3 .*5"):
+        evaluate(learner, theta, pool, key, episodes=2, **SIZE)
+    with pytest.raises(ValueError, match="built for 5 ways, and the task has 3"):
+        train(learner, pool, key, tasks=1, steps=1, **SIZE)
+
+
 def test_episodes_that_diverge_are_counted_and_make_the_mean_nan(pool, key):
     """A learner whose outputs overflow where the first class is even."""
     good = learners.protonet(models.mlp(None, (4,)))
