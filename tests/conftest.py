@@ -1,6 +1,7 @@
 """Strict types in every test, one fresh cache a session, and the real data sets where they are said to be."""
 
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -46,6 +47,14 @@ def pytest_collection_modifyitems(items):
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker("data")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Programs of one file's learners are of no use to the next: kept, they take a worker several gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

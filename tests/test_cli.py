@@ -186,7 +186,7 @@ def test_a_run_that_diverges_ends_with_status_1(data, tmp_path, capfd):
     wild = ("--meta-lr", "1e30", "--clip", 0, "--norm", "none")
     args = ("train", "protonet", "--dataset", f"folder:{data}", "--steps", 3, "--out", out, *SMALL, *wild)
     assert mtl_jax(*args) == 1
-    assert "not finite at step 2" in capfd.readouterr().err.splitlines()[-1]
+    assert "theta is not finite after step 1" in capfd.readouterr().err.splitlines()[-1]
 
 
 def test_plot_draws_curve_and_episode(run, trained, tmp_path, capsys):

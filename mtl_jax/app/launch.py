@@ -29,7 +29,7 @@ from mtl_jax.run.metrics import ci95_of_seeds, write_json
 from mtl_jax.run.optimizer import meta_optimizer, multiply_updates
 from mtl_jax.run.recorder import Recorder
 from mtl_jax.run.seeds import train_seeds
-from mtl_jax.run.train import clear_compiled, train
+from mtl_jax.run.train import choose_source, choose_validation, clear_compiled, train
 from mtl_jax.types import PyTree
 
 SHARED = (  # what a run and the pre-training that it does by itself have in common
@@ -208,6 +208,10 @@ def _prepare(settings: Settings) -> tuple[Settings, Any, dict[str, Any]]:
         "val_size": None if val is None else (ways, task.shots, task.queries),
         "optimizer": multiply_updates(rule, outer.lr_multipliers) if outer.lr_multipliers else rule,
     }
+    size = (task.ways, task.shots, task.queries)
+    source = choose_source(pool, size, augment, task.sizes, task.hard_tasks, task.tasks, given.get("source"))
+    if val is not None:
+        choose_validation(val, size, given["val_size"], source, None)
     return settings, pool, given
 
 

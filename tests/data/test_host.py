@@ -9,7 +9,6 @@ import pytest
 from mtl_jax import ClassPool, learners, models, train
 from mtl_jax.data.episodes import sample_episode, task_keys
 from mtl_jax.data.host import host_batches
-from mtl_jax.run.evaluate import episode_sampler
 
 
 def pools(classes=6, least=5, shape=(6, 6, 1)):
@@ -23,7 +22,7 @@ def pools(classes=6, least=5, shape=(6, 6, 1)):
 @pytest.mark.parametrize("augment", ["none", "rotations", "flip_crop"])
 def test_batches_equal_those_drawn_on_the_device(key, augment):
     device, host = pools()
-    sample = jax.jit(jax.vmap(episode_sampler(4, 2, 3, augment), (0, None)))
+    sample = jax.jit(jax.vmap(partial(sample_episode, ways=4, shots=2, queries=3, augment=augment), (0, None)))
     for step, batch in enumerate(host_batches(key, host, 4, 2, 3, augment, tasks=3, start=5, stop=8), 5):
         want = sample(jax.random.split(jax.random.fold_in(key, step), 3), device)
         for name, a, b in zip(want._fields, batch, want, strict=True):
@@ -96,5 +95,5 @@ def test_what_cannot_be_drawn_is_refused(key):
     learner = learners.maml(models.mlp(3, (8,)), 0.1, 1)
     with pytest.raises(ValueError, match="7 ways from a pool of 6"):
         host_batches(key, host, 7, 1, 1)
-    with pytest.raises(ValueError, match="hard tasks are drawn on the device"):
-        train(learner, host, key, 3, 1, 2, hard_tasks=True)
+    with pytest.raises(ValueError, match="hard_tasks are drawn on the device"):
+        train(learner, host, key, ways=3, shots=1, queries=2, hard_tasks=True)

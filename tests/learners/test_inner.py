@@ -125,10 +125,10 @@ def test_every_method_of_order_2_refuses_adam_without_eps_root(key, name):
 
 @pytest.mark.parametrize("rule", [optax.adam(0.1), optax.adafactor(0.1), optax.contrib.muon(0.1)])
 def test_what_is_refused_is_not_finite_with_a_dead_unit(key, rule):
-    """The refusal is no superstition: the meta-gradient is NaN where a ReLU passes nothing."""
+    """The refusal is no superstition: the meta-gradient is NaN where a layer's ReLUs pass nothing."""
     net, task = models.mlp(3, (6,)), small_episode(key)
     theta = net.init(key, task.support_x)
-    theta["dense0"]["bias"] = theta["dense0"]["bias"].at[0].set(-1e3)
+    theta["dense0"]["bias"] = theta["dense0"]["bias"].at[:].set(-1e3)
 
     def loss(params):
         return optax.softmax_cross_entropy_with_integer_labels(

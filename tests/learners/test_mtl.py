@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 
 from mtl_jax import ClassPool, Episode, Model, learners, models, train
 from mtl_jax.app.cost import count_flops
-from mtl_jax.app.methods import build_learner, resolve_settings
+from mtl_jax.app.methods import build_learner, change, resolve_settings
 
 
 def episode(key, ways=3, shots=2, queries=3, dtype=jnp.float32, side=16):
@@ -68,7 +68,8 @@ def test_frozen_weights_get_no_gradient_and_do_not_move_under_weight_decay(key):
     for part in ("scale", "shift", "head"):
         assert optax.tree.norm(grads[part]) > 0
     rule = optax.adamw(1e-2, weight_decay=0.5)
-    run = train(learner, pool, key, 3, 1, 2, tasks=2, steps=3, optimizer=rule, theta=theta)
+    size = {"ways": 3, "shots": 1, "queries": 2, "tasks": 2}
+    run = train(learner, pool, key, steps=3, optimizer=rule, theta=theta, **size)
     jax.tree.map(np.testing.assert_array_equal, run.theta["frozen"], theta["frozen"])
     assert not np.array_equal(run.theta["scale"]["block0"]["conv1"]["kernel"], np.ones((4, 4)))
 
@@ -150,6 +151,6 @@ def test_the_command_lines_settings_reach_the_learner(key):
     config = resolve_settings({"learner": "mtl", "width": 4, "ways": 3, "transfer": "film"})
     x = jax.ShapeDtypeStruct((1, 16, 16, 1), "float32")
     theta = jax.eval_shape(build_learner(config).init, key, x)
-    assert {leaf.ndim for leaf in jax.tree.leaves(theta["scale"])} == {1}  # a factor a channel, not a pair of them
-    default = jax.eval_shape(build_learner({**config, "transfer": None}).init, key, x)
+    assert {leaf.ndim for leaf in jax.tree.leaves(theta["scale"])} == {1}  # a factor per channel, not per pair of them
+    default = jax.eval_shape(build_learner(change(config, transfer="scale_shift")).init, key, x)
     assert {leaf.ndim for leaf in jax.tree.leaves(default["scale"])} == {2}

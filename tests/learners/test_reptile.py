@@ -1,5 +1,7 @@
 """Reptile against theta - phi, against MAML's inner loop, and what its mini-batches hold."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,12 +40,15 @@ def together(e):
     return jnp.concatenate((e.support_x, e.query_x)), jnp.concatenate((e.support_y, e.query_y))
 
 
+adam = partial(reptile, inner_rule="adam", test_steps=None)  # the authors' rule; as many steps at test as in training
+
+
 def equal(a, b, rtol=0.0, atol=0.0):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
 
 
 def test_gradient_is_theta_minus_phi_exactly(key):
-    e, learner = episode(key), reptile(smooth_net(), 0.01, 3, batch=5)
+    e, learner = episode(key), adam(smooth_net(), 0.01, 3, batch=5)
     theta = learner.init(key, e.support_x)
     grads, metrics = jax.grad(learner.loss, has_aux=True)(theta, e)
     phi = learner.adapt(theta, *together(e))  # support and query both train
@@ -57,7 +62,7 @@ def test_gradient_is_theta_minus_phi_exactly(key):
 
 def test_outer_sgd_of_rate_1_ends_at_the_mean_of_the_solutions(key):
     es = jax.vmap(episode)(jax.random.split(key, 3))
-    learner = reptile(smooth_net(), 0.01, 2)
+    learner = adam(smooth_net(), 0.01, 2)
     theta = learner.init(key, es.support_x[0])
     grads = jax.jit(jax.grad(lambda t: jax.vmap(learner.loss, (None, 0))(t, es)[0].mean()))(theta)
     phis = jax.jit(jax.vmap(lambda e: learner.adapt(theta, *together(e)).params))(es)
@@ -87,7 +92,7 @@ def test_mini_batches_of_adam_equal_a_loop_by_hand(key):
     """Ragged labels 2 0 1 0 2 2: rounds of (2 0 1), (0 2), (2), which batches of 4 cycle through."""
     with jax.enable_x64(True):
         e, net = episode(key, dtype=jnp.float64), smooth_net()
-        learner = reptile(net, 0.05, 3, batch=4)
+        learner = adam(net, 0.05, 3, batch=4)
         theta = net.init(key, e.support_x)
         m2 = jax.tree.map(jnp.zeros_like, theta)
         phi = theta
@@ -121,7 +126,7 @@ def test_five_batches_of_ten_are_each_of_fifty_examples_once(key):
 
     net = Model(lambda key, x: {"w": jnp.zeros((x.shape[1], 5), x.dtype)}, apply)
     y = jnp.concatenate((jnp.arange(5), jnp.repeat(jnp.arange(5), 9)))  # 1 shot, then 9 queries a class
-    learner = reptile(net, inner_steps=5, inner_optimizer=optax.sgd(1.0), batch=10)
+    learner = adam(net, inner_steps=5, inner_optimizer=optax.sgd(1.0), batch=10)
     phi = learner.adapt(learner.init(key, jnp.eye(50)), jnp.eye(50), y)
     # example i moves row i alone, from zeros, by (onehot - 1/5) / 10 a time that it is seen
     np.testing.assert_allclose(phi.params["w"], (np.eye(5)[np.asarray(y)] - 0.2) / 10, atol=1e-6)
