@@ -125,7 +125,8 @@ def optimizer_step(
 ) -> tuple[PyTree, PyTree]:
     """(phi, state) after one update; a rule that looks at the loss itself, as a line search does, is shown it.
 
-    What such a rule does with the loss is a constant to the meta-gradient of order 1, as the gradients are.
+    What such a rule is shown is a constant to the meta-gradient of order 1, as the gradients are; what else its update
+    depends on, such as learned rates, is not.
     """
     seen, at = {}, phi
     if isinstance(optimizer, optax.GradientTransformationExtraArgs):
@@ -134,7 +135,6 @@ def optimizer_step(
         seen = {"value": loss(at), "grad": grads, "value_fn": loss}
     with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
         updates, state = optimizer.update(grads, state, at, **seen)
-    updates = jax.lax.stop_gradient(updates) if seen and order == 1 else updates
     return optax.apply_updates(phi, updates), state
 
 
