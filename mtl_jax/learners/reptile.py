@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.learners.checks import check_above, check_counts, checked, is_labels
+from mtl_jax.learners.checks import check_above, check_counts, checked, is_labels, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, optimizer_step
 from mtl_jax.learners.maml import Adapted, check_outputs, check_seen
 from mtl_jax.learners.objective import objective, query_objective
@@ -64,6 +64,7 @@ def reptile(
     if inner_optimizer is None:
         check_above(inner_lr=inner_lr)
     check_inner(inner_steps, test_steps=test_steps)
+    warn_of_rounding(net, inner_steps)
     check_counts(batch=batch)
     named = {"adam": optax.adam(inner_lr, b1=0.0), "sgd": optax.sgd(inner_lr)}
     if inner_rule not in named:
