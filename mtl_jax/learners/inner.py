@@ -164,14 +164,14 @@ def check_derivative(rule: optax.GradientTransformation, params: PyTree) -> None
     """Raise ValueError unless an update of this tree has a finite derivative where some gradients are exactly 0.
 
     Dead units have such gradients, and one NaN of theirs would make every meta-gradient NaN: rules that divide by a
-    root, as optax.adam without eps_root, adafactor and the Adam in muon do, have one. A rule is tried on gradients of
-    which a quarter is 0, in a tree of the network's own shapes.
+    root, as optax.adam without eps_root and adafactor do, have one. A rule is tried on gradients in a tree of the
+    network's own shapes, of which a quarter is 0 in matrices and kernels; a bias's NaN ends at the dead unit itself.
     """
     rng = np.random.default_rng(0)
 
     def some(leaf: Any) -> Array:
-        g = np.where(rng.random(leaf.shape) < 0.25, 0.0, rng.normal(size=leaf.shape))
-        if g.size > 1:
+        g = np.where(rng.random(leaf.shape) < 0.25 * (leaf.ndim > 1), 0.0, rng.normal(size=leaf.shape))
+        if leaf.ndim > 1 and g.size > 1:
             g.flat[0] = 0.0
         return jnp.asarray(g, leaf.dtype)
 
@@ -197,7 +197,7 @@ def check_derivative(rule: optax.GradientTransformation, params: PyTree) -> None
     if not isinstance(finite, jax.core.Tracer) and not finite:  # with a traced setting of its own it has no value yet
         raise ValueError(
             "inner_optimizer has no derivative where a gradient is 0, so that the meta-gradient would be NaN: "
-            "give it something under its root (adam's eps_root, muon's adam_eps_root, say 1e-8), or take order=1"
+            "give it something under its root (adam's eps_root, say 1e-8), or take order=1"
         )
 
 
