@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.learners.checks import check_above, check_counts, checked, is_labels, warn_of_rounding
-from mtl_jax.learners.inner import check_inner, optimizer_step
+from mtl_jax.learners.inner import check_inner, looks_at_loss, optimizer_step
 from mtl_jax.learners.maml import Adapted, check_outputs, check_seen
 from mtl_jax.learners.objective import objective, query_objective
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
@@ -81,10 +81,11 @@ def reptile(
             def of_rows(params: PyTree) -> Array:
                 return objective(net.apply(params, x[rows], None)[0], y[rows])[0]
 
-            return optimizer_step(rule, of_rows, jax.grad(of_rows)(phi), state, phi, order=1), None
+            return optimizer_step(rule, of_rows if shown else None, jax.grad(of_rows)(phi), state, phi), None
 
         check_seen(net, theta, x, y)  # within a batch labels have no values
         theta = jax.lax.stop_gradient(theta)
+        shown = looks_at_loss(rule, lambda p: objective(net.apply(p, x, None)[0], y)[0], theta)
         return jax.lax.scan(step, (theta, rule.init(theta)), jnp.arange(steps))[0][0]
 
     def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
