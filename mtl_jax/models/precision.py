@@ -25,7 +25,9 @@ class Rounded(NamedTuple):
             return leaf if keys[-1] in KEPT or keys[0] == "head" else leaf.astype(jnp.bfloat16)
 
         x = jnp.asarray(x)
-        out, moments = self.apply(jax.tree.map_with_path(rounded, params), x.astype(jnp.bfloat16), stats)
+        params = jax.tree.map_with_path(rounded, params)
+        with jax.numpy_dtype_promotion("standard"):  # the head's float32 meets features in 16 bits
+            out, moments = self.apply(params, x.astype(jnp.bfloat16), stats)
         return out.astype(x.dtype), moments
 
 
