@@ -42,7 +42,7 @@ def boil(
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
-    warn_of_rounding(net, inner_steps, order)
+    warn_of_rounding(net, inner_steps)
 
     def init(key: Array, x: Array) -> PyTree:
         theta = net.init(key, x)

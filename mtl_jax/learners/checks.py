@@ -111,12 +111,12 @@ def checked(learner: Learner, labels_only: bool = False) -> Learner:
     return Learner(learner.init, adapt, learner.predict, loss)
 
 
-def warn_of_rounding(net: Model, inner_steps: int, order: int) -> None:
-    """Warn where several second-order inner steps pass through a network in bfloat16: see docs/precision.md."""
-    if isinstance(net.apply, Rounded) and order == 2 and inner_steps > 1:
+def warn_of_rounding(net: Model, inner_steps: int) -> None:
+    """Warn where several inner steps pass through the whole of a network in bfloat16: see docs/precision.md."""
+    if isinstance(net.apply, Rounded) and inner_steps > 1:
         warnings.warn(
-            f"{inner_steps} inner steps of order 2 in bfloat16 turn the meta-gradient away from float32's: "
-            "take one step, order=1 or float32",
+            f"{inner_steps} inner steps through a network in bfloat16 turn the meta-gradient away from float32's: "
+            "take one step, a lower rate or float32",
             stacklevel=3,
         )
 

@@ -62,9 +62,10 @@ def inner_loop(
         grads = grad_fn(jax.lax.stop_gradient(phi) if order == 1 else phi)
         if order == 1:  # the loss may hold outer parameters of its own
             grads = jax.lax.stop_gradient(grads)
-        phi, opt_state = optimizer_step(optimizer, loss, grads, opt_state, phi, order)
+        phi, opt_state = optimizer_step(optimizer, shown, grads, opt_state, phi, order)
         return (phi, opt_state), None if each is None else each(phi)
 
+    shown = loss if looks_at_loss(optimizer, loss, params) else None
     body = jax.checkpoint(step, prevent_cse=False) if remat else step
     (phi, _), seen = jax.lax.scan(body, (params, optimizer.init(params)), None, length=steps)
     return phi, seen
@@ -117,25 +118,47 @@ def mixed_grad(loss: Callable[[PyTree], Array]) -> Callable[[PyTree], PyTree]:
 
 def optimizer_step(
     optimizer: optax.GradientTransformation,
-    loss: Callable[[PyTree], Array],
+    loss: Callable[[PyTree], Array] | None,
     grads: PyTree,
     state: PyTree,
     phi: PyTree,
     order: int = 2,
 ) -> tuple[PyTree, PyTree]:
-    """(phi, state) after one update; a rule that looks at the loss itself, as a line search does, is shown it.
+    """(phi, state) after one update; a rule that `looks_at_loss`, as a line search does, is given it, others None.
 
-    What such a rule is shown is a constant to the meta-gradient of order 1, as the gradients are; what else its update
-    depends on, such as learned rates, is not.
+    To the meta-gradient of order 1 all that such a rule looks at is constant, as the gradients are.
     """
     seen, at = {}, phi
-    if isinstance(optimizer, optax.GradientTransformationExtraArgs):
+    if loss is not None:
         if order == 1:
             at, state = jax.lax.stop_gradient((phi, state))
+            pure, rest = jax.closure_convert(loss, at)
+            rest = jax.lax.stop_gradient(rest)
+            loss = lambda p: pure(p, *rest)  # noqa: E731
         seen = {"value": loss(at), "grad": grads, "value_fn": loss}
     with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
         updates, state = optimizer.update(grads, state, at, **seen)
     return optax.apply_updates(phi, updates), state
+
+
+def looks_at_loss(optimizer: optax.GradientTransformation, loss: Callable[[PyTree], Array], phi: PyTree) -> bool:
+    """Whether an update reads the loss's value or calls it: optax's types do not tell, so that one is traced."""
+    if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
+        return False
+    called = []
+
+    def watched(phi: PyTree) -> Array:
+        called.append(True)
+        return loss(phi)
+
+    def update(value: Array, grads: PyTree) -> PyTree:
+        state = optimizer.init(phi)
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(grads, state, phi, value=value, grad=grads, value_fn=watched)
+
+    jaxpr = jax.make_jaxpr(update)(jnp.zeros_like(jax.tree.leaves(phi)[0], shape=()), phi).jaxpr
+    read = [*(v for e in jaxpr.eqns for v in e.invars), *jaxpr.outvars]
+    return bool(called) or any(v is jaxpr.invars[0] for v in read)
 
 
 def inner_optimizer_or_sgd(
@@ -148,13 +171,18 @@ def inner_optimizer_or_sgd(
     """
     if inner_optimizer is None:
         check_above(inner_lr=inner_lr)
-        return optax.sgd(inner_lr)
+        return optax.GradientTransformation(*optax.sgd(inner_lr))  # of the type that takes no loss
     rule = inner_optimizer
     if order == 1:
         return rule
+    known = set()  # trees that it has been tried on
 
     def init(params: PyTree) -> PyTree:
-        check_derivative(rule, params)
+        leaves, tree = jax.tree.flatten(params)
+        kind = tree, *((leaf.shape, leaf.dtype) for leaf in leaves)
+        if kind not in known:
+            check_derivative(rule, params)
+            known.add(kind)
         return rule.init(params)
 
     return type(rule)(init, rule.update)
@@ -164,14 +192,14 @@ def check_derivative(rule: optax.GradientTransformation, params: PyTree) -> None
     """Raise ValueError unless an update of this tree has a finite derivative where some gradients are exactly 0.
 
     Dead units have such gradients, and one NaN of theirs would make every meta-gradient NaN: rules that divide by a
-    root, as optax.adam without eps_root, adafactor and the Adam in muon do, have one. A rule is tried on gradients of
-    which a quarter is 0, in a tree of the network's own shapes.
+    root, as optax.adam without eps_root and adafactor do, have one. A rule is tried on gradients in a tree of the
+    network's own shapes, of which a quarter is 0 in matrices and kernels; a bias's NaN ends at the dead unit itself.
     """
     rng = np.random.default_rng(0)
 
     def some(leaf: Any) -> Array:
-        g = np.where(rng.random(leaf.shape) < 0.25, 0.0, rng.normal(size=leaf.shape))
-        if g.size > 1:
+        g = np.where(rng.random(leaf.shape) < 0.25 * (leaf.ndim > 1), 0.0, rng.normal(size=leaf.shape))
+        if leaf.ndim > 1 and g.size > 1:
             g.flat[0] = 0.0
         return jnp.asarray(g, leaf.dtype)
 
@@ -179,7 +207,8 @@ def check_derivative(rule: optax.GradientTransformation, params: PyTree) -> None
         def square(p: PyTree) -> Array:
             return optax.tree.norm(p, squared=True)
 
-        phi, _ = optimizer_step(rule, square, grads, rule.init(params), params)
+        shown = square if looks_at_loss(rule, square, params) else None
+        phi, _ = optimizer_step(rule, shown, grads, rule.init(params), params)
         return jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(phi)]).sum()
 
     with jax.ensure_compile_time_eval(), jax.numpy_dtype_promotion("standard"):
@@ -197,7 +226,7 @@ def check_derivative(rule: optax.GradientTransformation, params: PyTree) -> None
     if not isinstance(finite, jax.core.Tracer) and not finite:  # with a traced setting of its own it has no value yet
         raise ValueError(
             "inner_optimizer has no derivative where a gradient is 0, so that the meta-gradient would be NaN: "
-            "give it something under its root (adam's eps_root, muon's adam_eps_root, say 1e-8), or take order=1"
+            "give it something under its root (adam's eps_root, say 1e-8), or take order=1"
         )
 
 
@@ -221,7 +250,7 @@ def unit_rule(
         ValueError: as `inner_optimizer_or_sgd`.
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
-    return (optax.sgd(1.0), inner_lr) if inner_optimizer is None else (rule, 1.0)
+    return (optax.GradientTransformation(*optax.sgd(1.0)), inner_lr) if inner_optimizer is None else (rule, 1.0)
 
 
 def linear(head: PyTree, features: Array) -> Array:

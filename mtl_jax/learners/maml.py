@@ -91,7 +91,7 @@ def maml(
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
-    warn_of_rounding(net, inner_steps, order)
+    warn_of_rounding(net, inner_steps)
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         def support_loss(params: PyTree) -> Array:

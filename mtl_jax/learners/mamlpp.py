@@ -101,7 +101,7 @@ def mamlpp(
     if per_step_rates:
         rule, start = unit_rule(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
-    warn_of_rounding(net, inner_steps, order)
+    warn_of_rounding(net, inner_steps)
     check_share(anneal=anneal, first_order_until=first_order_until)
     limits = (first_order_until if order == 2 else 0.0, anneal if multi_step_loss else 0.0)
 

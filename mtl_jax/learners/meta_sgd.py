@@ -46,7 +46,7 @@ def meta_sgd(
     """
     rule, start = unit_rule(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
-    warn_of_rounding(net, inner_steps, order)
+    warn_of_rounding(net, inner_steps)
 
     def init(key: Array, x: Array) -> PyTree:
         params = net.init(key, x)

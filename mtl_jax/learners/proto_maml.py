@@ -63,7 +63,7 @@ def proto_maml(
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
-    warn_of_rounding(net, inner_steps, order)
+    warn_of_rounding(net, inner_steps)
     check_counts(ways=ways)
     net = feature_network(net, "proto_maml")
 

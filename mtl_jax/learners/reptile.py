@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.learners.checks import check_above, check_counts, checked, is_labels
-from mtl_jax.learners.inner import check_inner, optimizer_step
+from mtl_jax.learners.checks import check_above, check_counts, checked, is_labels, warn_of_rounding
+from mtl_jax.learners.inner import check_inner, looks_at_loss, optimizer_step
 from mtl_jax.learners.maml import Adapted, check_outputs, check_seen
 from mtl_jax.learners.objective import objective, query_objective
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
@@ -58,6 +58,7 @@ def reptile(
     if inner_optimizer is None:
         check_above(inner_lr=inner_lr)
     check_inner(inner_steps, test_steps=test_steps)
+    warn_of_rounding(net, inner_steps)
     check_counts(batch=batch)
     named = {"adam": optax.adam(inner_lr, b1=0.0), "sgd": optax.sgd(inner_lr)}
     if inner_rule not in named:
@@ -74,10 +75,11 @@ def reptile(
             def of_rows(params: PyTree) -> Array:
                 return objective(net.apply(params, x[rows], None)[0], y[rows])[0]
 
-            return optimizer_step(rule, of_rows, jax.grad(of_rows)(phi), state, phi, order=1), None
+            return optimizer_step(rule, of_rows if shown else None, jax.grad(of_rows)(phi), state, phi), None
 
         check_seen(net, theta, x, y)  # within a batch labels have no values
         theta = jax.lax.stop_gradient(theta)
+        shown = looks_at_loss(rule, lambda p: objective(net.apply(p, x, None)[0], y)[0], theta)
         return jax.lax.scan(step, (theta, rule.init(theta)), jnp.arange(steps))[0][0]
 
     def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:

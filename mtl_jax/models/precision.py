@@ -25,7 +25,9 @@ class Rounded(NamedTuple):
             return leaf if keys[-1] in KEPT or keys[0] == "head" else leaf.astype(jnp.bfloat16)
 
         x = jnp.asarray(x)
-        out, moments = self.apply(jax.tree.map_with_path(rounded, params), x.astype(jnp.bfloat16), stats)
+        params = jax.tree.map_with_path(rounded, params)
+        with jax.numpy_dtype_promotion("standard"):  # the head's float32 meets features in 16 bits
+            out, moments = self.apply(params, x.astype(jnp.bfloat16), stats)
         return out.astype(x.dtype), moments
 
 
@@ -44,8 +46,8 @@ def in_bfloat16(net: Model) -> Model:
     Returns:
         Model with net's parameters; outputs are of x's dtype. They carry 8 bits: about two decimal digits.
 
-    Note: several second-order inner steps through the whole network multiply the rounding: its weights alone, rounded
-    to 8 bits, turn the meta-gradient of five such steps (docs/precision.md); learners warn of it.
+    Note: several inner steps through the whole network amplify the rounding: weights alone, rounded to 8 bits, turn the
+    meta-gradient of five such steps (docs/precision.md); learners warn of it.
 
     Reference: Micikevicius et al. 2018, arXiv 1710.03740 (master weights); Kalamkar et al. 2019, arXiv 1905.12322.
     """

@@ -53,11 +53,14 @@ def test_meta_gradients_are_float32_and_point_where_those_of_float32_do(key):
     assert cosine(*grads) > 0.95
 
 
-def test_several_second_order_steps_in_it_are_warned_of(key):
-    half = models.in_bfloat16(models.conv4(3, 4))
-    with pytest.warns(UserWarning, match="5 inner steps of order 2 in bfloat16"):
-        learners.maml(half, inner_steps=5)
-    learners.maml(half, inner_steps=1), learners.fomaml(half), learners.anil(half), models.conv4(3, 4)
+@pytest.mark.parametrize("name", ["maml", "fomaml", "boil", "meta_sgd", "mamlpp", "imaml", "reptile", "proto_maml"])
+def test_several_steps_through_it_are_warned_of(name):
+    ways = None if name == "proto_maml" else 3
+    half = models.in_bfloat16(models.conv4(ways, 4))
+    with pytest.warns(UserWarning, match="2 inner steps through a network in bfloat16"):
+        getattr(learners, name)(half, inner_steps=2)
+    getattr(learners, name)(half, inner_steps=1)
+    getattr(learners, name)(models.conv4(ways, 4), inner_steps=2)
 
 
 def test_normalisation_and_head_are_float32(key):
