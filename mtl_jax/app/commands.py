@@ -15,6 +15,7 @@ from mtl_jax.app.options import Parser
 from mtl_jax.app.settings import Settings
 
 SPLITS = ("train", "val", "test")
+MAY_CHANGE = ("steps", "meta_lr", "clip", "on_nonfinite", "patience", "task_chunk")  # of a run that goes on
 
 
 class Interrupted(Exception):
@@ -26,7 +27,20 @@ def train_options(parser: Parser, learner: str | None) -> None:
     options.add_learner_options(parser, learner or "finetune")
     parser.add_argument("--out", help="the run's folder (default: a new one below runs/)")
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out, or begin it; only --steps may change"
+        "--resume",
+        action="store_true",
+        help=f"go on with the run in --out, or begin it; {', '.join(options.flag(k) for k in MAY_CHANGE)} may change",
+    )
+    group = parser.add_argument_group("several processes, on one machine or many")
+    group.add_argument(
+        "--distributed", action="store_true", help="train with the other processes of this cluster as one"
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where no cluster says it")
+    group.add_argument(
+        "--process-id", type=options.count("process-id", 10**6, 0), metavar="K", help="of this process, from 0"
+    )
+    group.add_argument(
+        "--num-processes", type=options.count("num-processes", 10**6), metavar="N", help="how many there are"
     )
     parser.add_argument(
         "--seeds",
@@ -42,13 +56,21 @@ def train(args: Namespace) -> None:
     """Train a learner, or go on with a run."""
     learner = args.learner or "finetune"
     given = options.given_settings(args, learner)
+    whole_cluster = (args.coordinator, args.process_id, args.num_processes)
+    if any(each is not None for each in whole_cluster) and not args.distributed:
+        raise ValueError("--coordinator, --process-id and --num-processes are of --distributed: give that as well")
     if args.resume and args.seeds > 1:
         raise ValueError("--seeds trains new runs: resume each alone, with --out DIR/seed0 and so on, without --seeds")
     settings = _resumed(args.out, given) if args.resume else methods.resolve_settings(given)
     if settings.task.dataset is None:
         raise ValueError("no data set: give --dataset NAME (see mtl-jax datasets) or --dataset folder:/path")
+    if args.distributed and (args.seeds > 1 or args.out is None):
+        raise ValueError("--distributed trains one run, in the same --out DIR of every process: leave --seeds out")
     from mtl_jax.app.launch import launch, launch_seeds
+    from mtl_jax.run.processes import is_first, join_processes
 
+    if args.distributed:
+        join_processes(*whole_cluster)
     name = re.sub(r"\W+", "-", Path(settings.task.dataset).name)
     out = Path(args.out).expanduser() if args.out else runs.fresh_folder(Path("runs") / f"{learner}-{name}")
     if args.seeds > 1:
@@ -60,7 +82,9 @@ def train(args: Namespace) -> None:
         return _report(
             args.json, {**result, "out": str(out)}, text + (mean if result["best_step"] else "") + f": {out}"
         )
-    run, result = launch(settings, out, args.resume)
+    run, result = launch(settings, out, args.resume, quiet=args.distributed and not is_first())
+    if not is_first():
+        return None
     if run.interrupted:
         resume = f"mtl-jax train {learner} --out {shlex.quote(str(out))} --resume"
         raise Interrupted(f"interrupted after step {int(run.state.step)}, which is saved; to go on: {resume}")
@@ -71,7 +95,7 @@ def train(args: Namespace) -> None:
 
 
 def _resumed(out: str | None, given: Mapping[str, Any]) -> Settings:
-    """The settings of the run in `out`, with more steps if these are given; of a run yet to begin, those given.
+    """The settings of the run in `out`, with those changed that may be; of a run yet to begin, those given.
 
     So one command, which a scheduler may repeat, begins a run and goes on with it.
 
@@ -92,7 +116,7 @@ def _resumed(out: str | None, given: Mapping[str, Any]) -> Settings:
         )
     there = methods.given_of(settings)
     here = methods.given_of(methods.resolve_settings({**there, **given}))
-    if odd := [k for k in given if here[k] != there[k] and k != "steps"]:
+    if odd := [k for k in given if here[k] != there[k] and k not in MAY_CHANGE]:
         what = ", ".join(f"{k} {there[k]} there and {here[k]} here" for k in odd)
         raise ValueError(f"{out} was trained with other settings, {what}: leave them out to resume")
     if here["steps"] != there["steps"] and there["schedule"] != "constant":
@@ -100,7 +124,9 @@ def _resumed(out: str | None, given: Mapping[str, Any]) -> Settings:
             "mtl-jax: the {} schedule was over {} steps and is now over {}: the outer rate goes on at the longer one's"
         )
         print(text.format(there["schedule"], there["steps"], here["steps"]), file=sys.stderr)
-    return methods.change(settings, steps=here["steps"])
+    if bool(here["clip"]) != bool(there["clip"]):
+        raise ValueError(f"clip {there['clip']:g} of {out} can become another norm, but not {here['clip']:g}")
+    return methods.change(settings, **{k: here[k] for k in MAY_CHANGE})
 
 
 def eval_options(parser: Parser, learner: str | None) -> None:

@@ -17,7 +17,7 @@ from mtl_jax.app.methods import (
     resolve_settings,
 )
 from mtl_jax.app.progress import Progress
-from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings, seconds_so_far
+from mtl_jax.app.runs import changes, load_pool, load_theta, read_result, read_settings, seconds_so_far
 from mtl_jax.app.settings import Settings
 from mtl_jax.app.transfer import move_network
 from mtl_jax.data import datasets, sources
@@ -27,6 +27,7 @@ from mtl_jax.run.callbacks import EarlyStopping, TensorBoardWriter
 from mtl_jax.run.loop import TrainResult, initial_theta
 from mtl_jax.run.metrics import ci95_of_seeds, write_json
 from mtl_jax.run.optimizer import meta_optimizer, multiply_updates
+from mtl_jax.run.processes import is_first
 from mtl_jax.run.recorder import Recorder
 from mtl_jax.run.seeds import train_seeds
 from mtl_jax.run.train import choose_source, choose_validation, clear_compiled, train
@@ -77,11 +78,12 @@ def launch(
     earlier = seconds_so_far(out, settings.outer.steps) if resume else 0.0
     settings, pool, given = _prepare(settings)
     begun = checkpoint.exists(out / "checkpoints")
-    if not begun:  # what is asked for stands there first, so that whatever ends this, it can be gone on with
-        write_json(out / "config.json", given_of(settings))
+    config = given_of(settings) | changes(out, settings)
+    if not begun and is_first():  # it stands there first, so that whatever ends this, it can be gone on with
+        write_json(out / "config.json", config)
     theta = None if begun else _start(settings, out, quiet)
     with ExitStack() as stack:
-        if settings.run.tensorboard:
+        if settings.run.tensorboard and is_first():
             writer = TensorBoardWriter(out / "tensorboard")
             stack.callback(writer.close)
             given["callbacks"].append(writer)
@@ -92,9 +94,10 @@ def launch(
             pool,
             jax.random.key(settings.run.seed),
             out=out,
-            config=given_of(settings),
+            config=config,
             resume=resume,
             theta=theta,
+            on_nonfinite=settings.run.on_nonfinite,
             hard_tasks=settings.task.hard_tasks,
             sizes=settings.task.sizes,
             **given,
@@ -127,6 +130,7 @@ def launch_seeds(
         "sizes": settings.task.sizes,
         "tensorboard": settings.run.tensorboard,
         "patience": settings.run.patience,
+        "on-nonfinite": settings.run.on_nonfinite != "stop",
         f"{settings.learner}'s pre-training": find_method(settings.learner).pretrained,
     }
     if odd := [name for name, value in alone.items() if value]:
@@ -233,7 +237,8 @@ def _result(settings: Settings, run: TrainResult, out: Path, earlier: float) -> 
     result |= {"queries": task.queries, "norm": settings.network.norm, "steps": int(run.state.step)}
     result |= {"seconds": earlier + run.seconds, "best_step": best.get("step"), "seed": settings.run.seed}
     result |= {"val_accuracy": best.get("val_accuracy"), "val_ci95": best.get("val_ci95")}
-    write_json(out / "result.json", result)
+    if is_first():
+        write_json(out / "result.json", result)
     return result
 
 

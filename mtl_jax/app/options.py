@@ -90,7 +90,7 @@ def add_setting(section: Any, name: str, default: Any = None) -> None:
     else:
         told = "" if default is None else f" (default: {','.join(f'{k}={v:g}' for k, v in default.items())})"
         section.add_argument(
-            _flag(name), type=_multipliers, default=argparse.SUPPRESS, metavar="PART=FACTOR", help=about + told
+            flag(name), type=_multipliers, default=argparse.SUPPRESS, metavar="PART=FACTOR", help=about + told
         )
 
 
@@ -100,11 +100,11 @@ def _add(
     text = about.rstrip(".").replace("%", "%%") + ("" if default is None else f" (default: {default})")
     if kind is bool:
         action = argparse.BooleanOptionalAction
-        section.add_argument(_flag(name), action=action, default=argparse.SUPPRESS, help=text)
+        section.add_argument(flag(name), action=action, default=argparse.SUPPRESS, help=text)
         return
     metavar = "|".join(limits.get("choices", ())) or {int: "N", float: "X", str: "WORD"}[kind]
     section.add_argument(
-        _flag(name), type=value_of(name, kind, limits, optional), default=argparse.SUPPRESS, metavar=metavar, help=text
+        flag(name), type=value_of(name, kind, limits, optional), default=argparse.SUPPRESS, metavar=metavar, help=text
     )
 
 
@@ -129,9 +129,9 @@ def _number(text: str, kind: type) -> Any:
         raise ValueError(f"must be a {'whole ' if kind is int else ''}number, not {text}") from error
 
 
-def count(name: str, most: int = 10**7) -> Callable[[str], Any]:
-    """A converter for a whole number from 1 to `most`."""
-    return value_of(name, int, {"least": 1, "most": most})
+def count(name: str, most: int = 10**7, least: int = 1) -> Callable[[str], Any]:
+    """A converter for a whole number from `least` to `most`."""
+    return value_of(name, int, {"least": least, "most": most})
 
 
 def image(text: str) -> list[int]:
@@ -167,7 +167,8 @@ def learners_in_short() -> str:
     return ", ".join(METHODS)
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """A setting's name as the command line writes it."""
     return "--" + name.replace("_", "-")
 
 

@@ -6,7 +6,15 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mtl_jax.app.methods import METHODS, build_learner, find_method, has_setting, method_options, resolve_settings
+from mtl_jax.app.methods import (
+    METHODS,
+    build_learner,
+    find_method,
+    given_of,
+    has_setting,
+    method_options,
+    resolve_settings,
+)
 from mtl_jax.app.settings import Settings, all_fields
 
 if TYPE_CHECKING:
@@ -71,6 +79,8 @@ def _of_this_version(config: Mapping[str, Any]) -> dict[str, Any]:
     every = {*common, *(name for each in METHODS.values() for name in method_options(each)), "learner"}
     given = {}
     for old, value in config.items():
+        if old == "changes":  # what a resumed run had before
+            continue
         name = RENAMED.get(old, old)
         if name not in every:
             raise ValueError(f"unknown setting {old!r}")
@@ -114,6 +124,23 @@ def load_theta(folder: str | PathLike[str], settings: Settings) -> "PyTree":
     x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), settings.task.input_dtype)
     like = jax.eval_shape(build_learner(settings).init, jax.random.key(0), x)  # shapes alone: the values are read
     return checkpoint.load_theta(Path(folder) / "checkpoints", like)
+
+
+def changes(folder: str | PathLike[str], settings: Settings) -> dict[str, Any]:
+    """What config.json says of a run's earlier settings: {"changes": [{"from_step", and each old value}]}, or nothing.
+
+    Those of before are kept, and what `settings` change now is added.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        return {}
+    said = list(json.loads(path.read_text(encoding="utf-8")).get("changes", []))
+    there, here = given_of(read_settings(folder)), given_of(settings)
+    old = {k: there.get(k) for k in here if k in there and there[k] != here[k]}
+    done = [int(each.name) for each in (Path(folder) / "checkpoints").glob("*") if each.name.isdigit()]
+    if old and done:
+        said.append({"from_step": max(done), **old})
+    return {"changes": said} if said else {}
 
 
 def seconds_so_far(folder: str | PathLike[str], steps: int) -> float:

@@ -103,6 +103,9 @@ class RunSettings:
     val_episodes: int = setting(200, "episodes of a validation", least=1, most=10**7)
     log_every: int = setting(50, "meta-steps per row of metrics.jsonl", least=1, most=10**9)
     patience: int | None = setting(None, "validations without a better score after which to stop", least=1, most=10**9)
+    on_nonfinite: str = setting(
+        "stop", "at a step whose loss or meta-gradient is not finite: stop, or skip it", choices=("stop", "skip")
+    )
     tensorboard: bool = setting(False, "also write TensorBoard files into the run's folder")
 
 

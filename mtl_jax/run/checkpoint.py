@@ -31,11 +31,19 @@ def open_manager(folder: Path, read_only: bool = False) -> Any:
     import orbax.checkpoint as ocp  # slow to import: only runs that touch a checkpoint pay for it
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what is damaged is said once, in our words
+    if not read_only:
+        folder.mkdir(parents=True, exist_ok=True)
+    # Every process holds the whole state: the first one writes it, and each reads for itself.
+    mine = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=mine, active_processes={mine}, barrier_sync_key_prefix=f"process{mine}"
+    )
     options = ocp.CheckpointManagerOptions(
         enable_async_checkpointing=False,  # a state is donated to the next step: it must be on disk by then
         cleanup_tmp_directories=not read_only,
         read_only=read_only,
-        create=not read_only,
+        create=False,
+        multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
     )
     return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=ocp.StandardCheckpointHandler())
 

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from mtl_jax.data import sources
 from mtl_jax.data.episodes import check_request
 from mtl_jax.learners.objective import query_objective
 from mtl_jax.run.metrics import ci95
-from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices
+from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices, replicate
 from mtl_jax.types import Array, Episode, Learner, PyTree, TaskSource
 
 BINS = 15  # of confidence, for the calibration error
@@ -97,17 +97,17 @@ def evaluate(
     if len(source.draws) != 1:
         raise ValueError(f"a source of {len(source.draws)} sizes cannot be averaged over: evaluate one size at a time")
     if source.feed is None:
-        seen = score_episodes(learner, source, episodes, task_chunk, theta, pool, key)
+        theta, pool, key = replicate((theta, pool, key), episodes) if jax.process_count() > 1 else (theta, pool, key)
+        seen = compiled_scores(learner, source, episodes, task_chunk)(theta, pool, key)
     else:
         seen = _score_feed(learner, source, episodes, task_chunk, theta, pool, key)
     return _summary(jax.device_get(seen), getattr(pool, "classes", 0))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def score_episodes(
     learner: Learner, source: TaskSource, episodes: int, chunk: int | None, theta: PyTree, pool: Any, key: Array
 ) -> dict[str, Array]:
-    """{figure: [episodes, ...]} as `_score` gives them, compiled; see `evaluate`."""
+    """{figure: [episodes, ...]} as `_score` gives them; see `evaluate`."""
     draw, keys = source.draws[0], jax.random.split(key, episodes)
     memory = source.init(key)
     chunk = chunk or auto_chunk(jax.eval_shape(draw, key, memory, pool), episodes)
@@ -117,6 +117,12 @@ def score_episodes(
         return map_in_chunks(lambda key: _score(learner, theta, draw(key, memory, pool)), keys, chunk)
 
     return map_over_devices(scores, keys, theta, pool, memory)
+
+
+@lru_cache(maxsize=16)
+def compiled_scores(learner: Learner, source: TaskSource, episodes: int, chunk: int | None) -> Any:
+    """`score_episodes` with these, compiled: (theta, pool, key) -> what it gives; the last few are kept."""
+    return jax.jit(partial(score_episodes, learner, source, episodes, chunk))
 
 
 def _score_feed(

@@ -1,6 +1,7 @@
 """The one training loop: compiled calls of many steps, and between them validation, rows, checkpoints, callbacks."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import optax
 
 from mtl_jax.run.evaluate import evaluate
 from mtl_jax.run.pacing import Pace, deferred_interrupt
+from mtl_jax.run.processes import agree
 from mtl_jax.run.recorder import Recorder
 from mtl_jax.types import Array, Learner, PyTree, TaskSource, TrainState
 
@@ -77,7 +79,7 @@ class Validation(NamedTuple):
 
 
 # (states, what the source draws from, steps) -> (states, each run's sums of metrics, each run's "all finite")
-Advance = Callable[[PyTree, Any, Array], tuple[PyTree, Sequence[Mapping[str, Any]], Sequence[bool]]]
+Advance = Callable[[PyTree, Any, Any], tuple[PyTree, Sequence[Mapping[str, Any]], Sequence[bool]]]
 
 
 def run_loop(
@@ -111,14 +113,17 @@ def run_loop(
     Raises:
         NonFiniteError: no run is finite any more; the states before that step are saved.
     """
-    step, pace, stopped = int(run_of(state, 0).step), Pace(), False
-    with deferred_interrupt() as interrupted:
-        while step < plan.steps and not interrupted.is_set() and not stopped:
+    step, pace, interrupted, stopped = int(run_of(state, 0).step), Pace(), False, False
+    with deferred_interrupt() as pressed:
+        while step < plan.steps:
             until = min(plan.steps, *(step - step % every + every for every in (plan.log_every, plan.val_every)))
             count = min(pace.steps, until - step) if feed is None else 1
+            count, (interrupted, stopped) = agree(count, pressed.is_set(), stopped)
+            if interrupted or stopped:
+                break
             source = pool if feed is None else next(feed)
             with pace:
-                state, sums, finite = advance(state, source, jnp.int32(count))
+                state, sums, finite = advance(state, source, np.int32(count))
             _drop_not_finite(state, recorders, run_of, finite)
             step += count
             _drop_overflown(state, recorders, run_of, step)
@@ -134,6 +139,7 @@ def run_loop(
                 recorder, score = recorders[i], None
                 speed = recorder.window.steps_per_second() * plan.tasks * len(running)
                 row = {"step": step, **recorder.window.mean(), "tasks_per_s": speed}
+                _check_skipped(row)
                 if at_val and validations is not None:
                     theta = run_of(state, i).theta
                     seen, figures = validations[i].score(theta)
@@ -150,7 +156,7 @@ def run_loop(
         for i, recorder in enumerate(recorders):
             if recorder.running:
                 recorder.save(run_of(state, i))
-    return state, interrupted.is_set() and step < plan.steps, stopped
+    return state, interrupted and step < plan.steps, stopped
 
 
 def _drop_not_finite(
@@ -172,6 +178,16 @@ def _drop_not_finite(
             f"{what} not finite at step {reached + 1}; step {reached} is kept: "
             "try a lower outer or inner rate, or a smaller clip"
         )
+
+
+def _check_skipped(row: Mapping[str, Any]) -> None:
+    """Say how many steps were left out; NonFiniteError where all of a row's were."""
+    if not math.isfinite(row["loss"]):
+        raise NonFiniteError(
+            f"no step up to {row['step']} since the last row is finite: try a lower outer or inner rate"
+        )
+    if row.get("skipped"):
+        log.warning("%d steps up to step %d were not finite and are left out", row["skipped"], row["step"])
 
 
 def _drop_overflown(

@@ -1,5 +1,6 @@
 """Between compiled calls: how many steps the next one takes, the means to log, and Ctrl-C."""
 
+import math
 import signal
 import threading
 import time
@@ -25,8 +26,12 @@ class Window:
         self.sums = {k: self.sums.get(k, 0.0) + float(v) for k, v in sums.items()}
 
     def mean(self) -> dict[str, float]:
-        """Each metric's mean a step."""
-        return {k: v / self.count for k, v in self.sums.items()}
+        """Each metric's mean per step that was taken, and how many were left out, if any were."""
+        sums = dict(self.sums)
+        skipped = int(sums.pop("skipped", 0))
+        taken = self.count - skipped
+        mean = {k: v / taken if taken else math.nan for k, v in sums.items()}
+        return mean | ({"skipped": skipped} if skipped else {})
 
     def steps_per_second(self) -> float:
         """Since the window was opened."""

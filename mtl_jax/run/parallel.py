@@ -24,7 +24,7 @@ def meta_gradient(
     g = 1/T sum_i d loss(theta, task_i) / d theta
 
     Few at a time bound the memory and stay in a CPU's cache; all at once fill an accelerator. Tasks are spread over the
-    devices that there are, if these divide their number, and the gradients summed once.
+    devices that there are, as evenly as their number allows, and the gradients summed once.
 
     Args:
         loss: (theta, one task, *shared) -> (scalar, flat dict of scalars).
@@ -42,26 +42,44 @@ def meta_gradient(
     if chunk < 1:
         raise ValueError(f"task_chunk must be at least 1, not {chunk}")
     total = jax.tree.leaves(tasks)[0].shape[0]
+    # Copies that fill the devices up count for nothing; where there are none, no task is weighed.
+    filled = _filled(total, _mesh_here(total))
+    weights = None if filled == total else jnp.asarray(np.arange(filled) < total, jnp.float32)
 
     def of_part(part: PyTree, theta: PyTree, *shared: PyTree) -> Any:
-        return _summed(loss, theta, part, chunk, *shared)
+        return _summed(loss, theta, *part, chunk, *shared)
 
-    sums = map_over_devices(of_part, tasks, theta, *shared, add=True)
+    sums = map_over_devices(of_part, (tasks, weights), theta, *shared, add=True)
     return jax.tree.map(lambda s: s / total, sums)
 
 
 def map_over_devices(f: Callable[..., PyTree], tasks: PyTree, *shared: PyTree, add: bool = False) -> PyTree:
     """f(tasks, *shared), each device doing its share of the tasks; what it gives is joined along them, or added.
 
-    Within another such call all is done where it is: the devices have their shares already.
+    Tasks that devices do not divide are filled up by copies of the first ones; what these give is left out of what is
+    joined, while a sum must leave them out itself. Within another such call all is done where it is: the devices have
+    their shares already.
     """
-    mesh = task_mesh(jax.tree.leaves(tasks)[0].shape[0])
-    if mesh is None or jax.sharding.get_abstract_mesh().manual_axes:
+    total = jax.tree.leaves(tasks)[0].shape[0]
+    mesh = _mesh_here(total)
+    if mesh is None:
         return f(tasks, *shared)
-    share = (lambda *args: _added(f(*args))) if add else f
+    filled, gathers = _filled(total, mesh), not add and jax.process_count() > 1
+
+    def fill(a: Array) -> Array:
+        return a if len(a) == filled else a[np.arange(filled) % total]
+
+    def share(*args: PyTree) -> PyTree:
+        if add:
+            return _added(f(*args))
+        # Other processes' results are not this one's to read: each is given all of them.
+        return jax.lax.all_gather(f(*args), "tasks", tiled=True) if gathers else f(*args)
+
     specs = (P("tasks"), *(P() for _ in shared))
-    out = P() if add else P("tasks")
-    return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(tasks, *shared)
+    out = P() if add or gathers else P("tasks")
+    over_devices = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
+    result = over_devices(jax.tree.map(fill, tasks), *shared)
+    return result if add or filled == total else jax.tree.map(lambda a: a[:total], result)
 
 
 def map_in_chunks(f: Callable[..., PyTree], tasks: PyTree, chunk: int) -> PyTree:
@@ -80,35 +98,74 @@ def _added(tree: PyTree) -> PyTree:
 
 @cache
 def task_mesh(tasks: int) -> Mesh | None:
-    """The devices that share this many tasks: as many as divide them, or None where that is one."""
-    devices = jax.local_devices()
-    share = max(n for n in range(1, len(devices) + 1) if tasks % n == 0)
+    """The devices that share this many tasks, or None where that is one.
+
+    They are the fewest of those with which the fullest has as few tasks as with all: 3 of 4 for 5 tasks. Of several
+    processes each takes part with all of its devices.
+    """
+    devices = jax.devices()
+    share = len(devices)
+    if jax.process_count() == 1:
+        share = -(-tasks // -(-tasks // share))
     return None if share == 1 else Mesh(np.array(devices[:share]), ("tasks",))
 
 
+def _mesh_here(tasks: int) -> Mesh | None:
+    """`task_mesh`, or None within a call that has spread its tasks already."""
+    return None if jax.sharding.get_abstract_mesh().manual_axes else task_mesh(tasks)
+
+
+def _filled(tasks: int, mesh: Mesh | None) -> int:
+    """The least number of tasks, from this one on, that the devices divide."""
+    return tasks if mesh is None else -(-tasks // mesh.size) * mesh.size
+
+
 def spread(tree: PyTree, tasks: int) -> PyTree:
-    """A tree with a leading [tasks] axis, each device that shares them given its part."""
+    """A tree with a leading [tasks] axis, each device that shares them given its part, if all parts are equal."""
     mesh = task_mesh(tasks)
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P("tasks")))
+    if mesh is None or tasks % mesh.size:
+        return replicate(tree, tasks)
+    return _placed(tree, NamedSharding(mesh, P("tasks")))
 
 
 def replicate(tree: PyTree, tasks: int) -> PyTree:
     """The same values on every device that shares this many tasks, so that a step finds them where it leaves them."""
     mesh = task_mesh(tasks)
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
+    return tree if mesh is None else _placed(tree, NamedSharding(mesh, P()))
 
 
-def _summed(loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int, *shared: PyTree) -> Any:
+def _placed(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """The tree's values over these devices; over those of several processes each process gives its own devices'."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def place(a: Any) -> Any:
+        if not getattr(a, "is_fully_addressable", True):  # it lies over all processes already
+            return a
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(a)), impl=jax.random.key_impl(a))
+        values = np.asarray(a)
+        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+    return jax.tree.map(place, tree)
+
+
+def _summed(loss: TaskLoss, theta: PyTree, tasks: PyTree, weights: Array | None, chunk: int, *shared: PyTree) -> Any:
     total = jax.tree.leaves(tasks)[0].shape[0]
     chunk = min(chunk, total)
     whole = total // chunk * chunk
 
     def summed(theta: PyTree, part: PyTree, *shared: PyTree) -> tuple[Array, dict[str, Array]]:
+        tasks, weights = part
         if chunk == 1:  # no vmap: see map_in_chunks
-            value, metrics = loss(theta, jax.tree.map(lambda a: a[0], part), *shared)
-            return value, {**metrics, "loss": value}
-        losses, metrics = jax.vmap(lambda task: loss(theta, task, *shared))(part)
-        return losses.sum(), jax.tree.map(lambda m: m.sum(0), {**metrics, "loss": losses})
+            value, metrics = loss(theta, jax.tree.map(lambda a: a[0], tasks), *shared)
+            metrics = {**metrics, "loss": value}
+            return (value, metrics) if weights is None else _times((value, metrics), weights[0])
+        losses, metrics = jax.vmap(lambda task: loss(theta, task, *shared))(tasks)
+        metrics = {**metrics, "loss": losses}
+        if weights is not None:
+            losses, metrics = _times((losses, metrics), weights)
+        return losses.sum(), jax.tree.map(lambda m: m.sum(0), metrics)
 
     traced_once = jax.jit(jax.value_and_grad(summed, has_aux=True), inline=True)  # for its shapes and in the scan
 
@@ -116,19 +173,24 @@ def _summed(loss: TaskLoss, theta: PyTree, tasks: PyTree, chunk: int, *shared: P
         (_, metrics), grads = traced_once(theta, part, *shared)
         return grads, metrics
 
+    given = (tasks, weights)
     if whole == chunk:  # a single chunk needs no loop
-        sums = part_gradient(jax.tree.map(lambda a: a[:chunk], tasks))
+        sums = part_gradient(jax.tree.map(lambda a: a[:chunk], given))
     else:
-        parts = jax.tree.map(lambda a: a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]), tasks)
+        parts = jax.tree.map(lambda a: a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]), given)
         zero = jax.tree.map(
             lambda s: jnp.zeros(s.shape, s.dtype),
             jax.eval_shape(part_gradient, jax.tree.map(lambda a: a[0], parts)),
         )
         sums, _ = jax.lax.scan(lambda acc, p: (jax.tree.map(jnp.add, acc, part_gradient(p)), None), zero, parts)
     if whole < total:
-        rest = part_gradient(jax.tree.map(lambda a: a[whole:], tasks))
+        rest = part_gradient(jax.tree.map(lambda a: a[whole:], given))
         sums = jax.tree.map(jnp.add, sums, rest)
     return sums
+
+
+def _times(tree: PyTree, weights: Array) -> PyTree:
+    return jax.tree.map(lambda a: a * weights, tree)
 
 
 MOST = 256  # tasks at a time on an accelerator: as many as fill it, and not so many that 600 episodes exceed its memory

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from mtl_jax.run import checkpoint
 from mtl_jax.run.metrics import append_jsonl, read_jsonl, write_json, write_text
 from mtl_jax.run.pacing import Window
+from mtl_jax.run.processes import is_first, refuse_together
 from mtl_jax.types import PyTree, TrainState
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class Recorder:
     ):
         """Check a folder for a new run, or an old run's to go on; nothing is written yet.
 
+        Of several processes the first one checks and writes for all; the others read, where a run goes on.
+
         Raises:
             ValueError: the folder holds a run and `resume` is not set, or is no folder.
         """
@@ -51,12 +54,12 @@ class Recorder:
         self._lock: Any = None
         if self.path is None:
             return
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file: give a folder for the run")
-        if self._ran() and not resume:
-            raise ValueError(
-                f"{self.path} already holds a run: resume it (--resume, or resume=True), or choose another folder"
-            )
+        problem = None
+        if is_first() and self.path.exists() and not self.path.is_dir():
+            problem = f"{self.path} is a file: give a folder for the run"
+        elif is_first() and self._ran() and not resume:
+            problem = f"{self.path} already holds a run: resume it (--resume, or resume=True), or choose another folder"
+        refuse_together(problem)
 
     def restore(self, like: TrainState) -> TrainState:
         """The last state saved in the folder; history and best parameters become those up to it.
@@ -68,7 +71,7 @@ class Recorder:
             ValueError: another process is writing in the folder.
         """
         assert self.path is not None
-        self._hold()
+        self._hold_together()
         folder = self.path / "checkpoints"
         if not checkpoint.exists(folder):
             return like
@@ -88,7 +91,9 @@ class Recorder:
         """
         if self.path is None:
             return
-        self._hold()
+        self._hold_together()
+        if not is_first():
+            return
         if self._config is not None:
             write_json(self.path / "config.json", self._config)
         write_text(self.path / "metrics.jsonl", "")
@@ -100,6 +105,16 @@ class Recorder:
     def _ran(self) -> bool:
         assert self.path is not None
         return any((self.path / name).exists() for name in ("checkpoints", "metrics.jsonl"))
+
+    def _hold_together(self) -> None:
+        """`_hold` in the first process; refused there, the others refuse as well."""
+        problem = None
+        if is_first():
+            try:
+                self._hold()
+            except ValueError as error:
+                problem = str(error)
+        refuse_together(problem)
 
     def _hold(self) -> None:
         """Lock the folder for this process; a process that ends, however it ends, holds it no more."""
@@ -125,7 +140,7 @@ class Recorder:
         """Add a row to the history, and begin the next window of means."""
         self.history.append(row)
         self.window = Window()
-        if self.path is not None:
+        if self.path is not None and is_first():
             append_jsonl(self.path / "metrics.jsonl", row)
 
     def save(self, state: TrainState, score: float | None = None) -> None:

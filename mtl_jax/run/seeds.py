@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from os import PathLike
 from typing import Any
 
@@ -78,9 +78,9 @@ def train_seeds(
         Recorder(None if out is None else out[i], None if configs is None else configs[i]) for i in range(runs)
     ]
 
-    make = partial(_learner, learner, values is not None)
+    make, by_value = partial(_learner, learner, values is not None), values is not None
     values = jnp.zeros(runs) if values is None else jnp.asarray(values)
-    finals = [make(value, steps) for value in values] if make.args[1] else [make(None, steps)] * runs
+    finals = [make(value, steps) for value in values] if by_value else [make(None, steps)] * runs
     init_keys, run_keys, val_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
     memories = [source.init(key) for key in run_keys]
     episode = jax.eval_shape(source.draws[0], run_keys[0], memories[0], pool)
@@ -103,8 +103,8 @@ def train_seeds(
     at_once = max(1, auto_chunk(episode, runs * tasks) // tasks)
 
     def advance(state: TrainState, pool: Any, count: Array) -> Any:
-        call = (make, source, rule, tasks, task_chunk, at_once, state, values, pool, count)
-        state, *seen = many_steps(*call)
+        program = compiled_runs(learner, by_value, source, rule, tasks, task_chunk, at_once)
+        state, *seen = program(state, values, pool, count)
         sums, finite = jax.device_get(seen)
         return state, [{name: value[i] for name, value in sums.items()} for i in range(runs)], finite
 
@@ -124,7 +124,12 @@ def train_seeds(
     return [result_of(each, _run(state, i), seconds, interrupted, stopped) for i, each in enumerate(recorders)]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5), donate_argnums=(6,))
+@lru_cache(maxsize=4)
+def compiled_runs(learner: Any, by_value: bool, *static: Any) -> Any:
+    """`many_steps` with these, compiled: (states, values, pool, count) -> what it gives; the last few are kept."""
+    return jax.jit(partial(many_steps, partial(_learner, learner, by_value), *static), donate_argnums=(0,))
+
+
 def many_steps(
     make: Callable[[Any, Any], Learner],
     source: TaskSource,
@@ -141,7 +146,7 @@ def many_steps(
 
     def steps_of(run: tuple[TrainState, Array], pool: PyTree, count: Array) -> Any:
         state, value = run
-        return take_steps(lambda step: make(value, step), source, optimizer, tasks, chunk, state, pool, count)
+        return take_steps(lambda step: make(value, step), source, optimizer, tasks, chunk, False, state, pool, count)
 
     def share(runs: PyTree, *shared: PyTree) -> Any:
         return map_in_chunks(lambda run: steps_of(run, *shared), runs, at_once)

@@ -1,7 +1,7 @@
-"""take_steps, and meta_steps, its compiled form: any number of meta-steps in one call, with sampling inside."""
+"""take_steps, and compiled_steps, its compiled form: any number of meta-steps in one call, with sampling inside."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ def take_steps(
     optimizer: optax.GradientTransformation,
     tasks: int,
     chunk: int | None,
+    skip: bool,
     state: TrainState,
     pool: PyTree,
     count: Array,
@@ -34,7 +35,8 @@ def take_steps(
         learner, source, optimizer: functions, static; the learner may be a function of the step.
         tasks: tasks per step, static.
         chunk: tasks at a time, static; `auto_chunk` unless given.
-        state: where to go on from; `meta_steps` gives its memory to the new one.
+        skip: leave out a step that is not finite and go on with the next, static; the sums then have "skipped".
+        state: where to go on from; the compiled form gives its memory to the new one.
         pool: what the source draws from; of a source with a feed, what that gave for this step, and `count` is 1.
         count: [] int32, how many steps.
 
@@ -100,13 +102,32 @@ def take_steps(
         new, metrics = step(state)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
         keep = partial(jax.tree.map, lambda a, b: jnp.where(finite, a, b))
-        state = keep(new._replace(key=state.step), state._replace(key=state.step))._replace(key=state.key)
-        return state, keep(jax.tree.map(jnp.add, sums, metrics), sums), done + 1, finite
+        kept = keep(new._replace(key=state.step), state._replace(key=state.step))._replace(key=state.key)
+        if skip:
+            kept, metrics = kept._replace(step=new.step), metrics | {"skipped": jnp.float32(0)}
+            left_out = sums | {"skipped": sums["skipped"] + 1}
+            return kept, keep(jax.tree.map(jnp.add, sums, metrics), left_out), done + 1, jnp.bool_(True)
+        return kept, keep(jax.tree.map(jnp.add, sums, metrics), sums), done + 1, finite
 
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(step, state)[1])
+    zeros |= {"skipped": jnp.float32(0)} if skip else {}
     start = (state, zeros, jnp.int32(0), jnp.bool_(True))
     state, sums, _, finite = jax.lax.while_loop(lambda c: (c[2] < count) & c[3], body, start)
     return state, sums, finite
 
 
-meta_steps = jax.jit(take_steps, static_argnums=(0, 1, 2, 3, 4), donate_argnums=(5,))
+@lru_cache(maxsize=8)
+def compiled_steps(
+    learner: Learner | Callable[[Any], Learner],
+    source: TaskSource,
+    optimizer: optax.GradientTransformation,
+    tasks: int,
+    chunk: int | None,
+    skip: bool = False,
+) -> Any:
+    """`take_steps` with these, compiled: (state, pool, count) -> what it gives.
+
+    The same ones are the same program, compiled once. Of others the last few are kept: a program holds a thousand
+    memory maps and more, of which Linux gives a process 65,530.
+    """
+    return jax.jit(partial(take_steps, learner, source, optimizer, tasks, chunk, skip), donate_argnums=(0,))

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from os import PathLike
 from typing import Any
 
@@ -13,12 +13,14 @@ import optax
 
 from mtl_jax.data import sources
 from mtl_jax.data.episodes import check_request
-from mtl_jax.run.evaluate import score_episodes
+from mtl_jax.run.evaluate import compiled_scores
 from mtl_jax.run.loop import Callback, Plan, TrainResult, Validation, initial_theta, result_of, run_loop
+from mtl_jax.run.memory import Program
 from mtl_jax.run.optimizer import freeze, meta_optimizer
 from mtl_jax.run.parallel import replicate, spread
+from mtl_jax.run.processes import wait_for_all
 from mtl_jax.run.recorder import Recorder
-from mtl_jax.run.step import meta_steps
+from mtl_jax.run.step import compiled_steps
 from mtl_jax.types import Array, Learner, PyTree, TaskSource, TrainState
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ def train(
     config: Mapping[str, Any] | None = None,
     resume: bool = False,
     theta: PyTree | None = None,
+    on_nonfinite: str = "stop",
     callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Meta-train: theta <- theta + u(grad_theta 1/T sum_i loss(theta, task_i)), `steps` times.
@@ -79,6 +82,8 @@ def train(
         resume: go on from `out`'s last checkpoint, or begin where there is none yet; without it a folder that holds a
             run is refused.
         theta: start from these parameters instead of learner.init's.
+        on_nonfinite: what to do at a step whose loss or meta-gradient is not finite: "stop" with NonFiniteError, the
+            state before it saved, so that resuming takes that very step again; or "skip" it, which rows count.
         callbacks: functions called in turn once per logged row, with the row as a plain dict; one that returns true
             ends the training with everything saved. `mtl_jax.run.callbacks` has some.
 
@@ -94,6 +99,8 @@ def train(
     check_counts(tasks=tasks, steps=steps, val_every=val_every, val_episodes=val_episodes, log_every=log_every)
     if task_chunk is not None:
         check_counts(task_chunk=task_chunk)
+    if on_nonfinite not in ("stop", "skip"):
+        raise ValueError(f"on_nonfinite is 'stop' or 'skip', not {on_nonfinite!r}")
     size = (ways, shots, queries)
     asked, source = source, choose_source(pool, size, augment, sizes, hard_tasks, tasks, source)
     recorder = Recorder(out, config, resume)
@@ -122,8 +129,11 @@ def train(
     else:
         feed = (spread(share, tasks) for share in source.feed(run_key, pool, tasks, int(state.step), steps))
 
+    steps_at = partial(compiled_steps, learner, source, rule, tasks, skip=on_nonfinite == "skip")
+    program = Program(steps_at, task_chunk, tasks)
+
     def advance(state: TrainState, drawn_from: Any, count: Array) -> Any:
-        state, sums, finite = meta_steps(learner, source, rule, tasks, task_chunk, state, drawn_from, count)
+        state, sums, finite = program(state, drawn_from, count)
         return state, [sums], [bool(finite)]
 
     validations = None
@@ -137,16 +147,14 @@ def train(
         )
     finally:
         recorder.close()
+    wait_for_all("the end of a training")
     return result_of(recorder, state, time.perf_counter() - began, interrupted, stopped)
 
 
 def clear_compiled() -> None:
-    """Free the compiled programs of training and evaluation, once their learners are of no more use.
-
-    Each holds a thousand memory maps and more, of which Linux gives a process 65,530: some twenty runs' worth.
-    """
-    for compiled in (meta_steps, score_episodes):
-        compiled.clear_cache()  # type: ignore[attr-defined]
+    """Free the compiled programs of the last few trainings and evaluations at once; older ones are freed already."""
+    for programs in (compiled_steps, compiled_scores):
+        programs.cache_clear()
 
 
 @cache

@@ -11,6 +11,7 @@ from mtl_jax import ClassPool, TaskSource, evaluate, learners, models, sample_ep
 from mtl_jax.data import sources
 from mtl_jax.data.batches import sample_batch
 from mtl_jax.data.sinusoid import SinusoidPool, sample_sinusoid
+from mtl_jax.run.step import compiled_steps
 
 SIDE = (6, 6, 1)
 
@@ -56,13 +57,12 @@ def test_the_same_settings_give_the_same_object(make):
 
 
 def test_two_trainings_of_the_same_settings_compile_once(pool, learner, key):
-    from mtl_jax.run.step import meta_steps
-
     go = {"ways": 3, "queries": 2, "tasks": 2, "steps": 2}
     train(learner, pool, key, **go)
-    before = meta_steps._cache_size()
+    before = compiled_steps.cache_info()
     train(learner, pool, jax.random.key(1), **go)
-    assert meta_steps._cache_size() == before
+    after = compiled_steps.cache_info()
+    assert (after.misses, after.hits) == (before.misses, before.hits + 1)
 
 
 def test_tasks_drawn_on_the_host_are_those_drawn_on_the_device(pool, learner, key):
@@ -80,11 +80,9 @@ SIZES = [(2, 1, 3), (3, 2, 1), (5, 1, 1)]
 
 
 def test_several_sizes_are_one_program_and_every_one_is_drawn(pool, learner, key):
-    from mtl_jax.run.step import meta_steps
-
-    before = meta_steps._cache_size()
+    before = compiled_steps.cache_info().misses
     run = train(learner, pool, key, sizes=SIZES, tasks=2, steps=12, log_every=1)
-    assert meta_steps._cache_size() == before + 1
+    assert compiled_steps.cache_info().misses == before + 1
     # Each step equals one of the three sizes alone, from the same state: told by the loss of its own tasks.
     source = sources.episodes_of_sizes(SIZES)
     _, run_key, _ = jax.random.split(key, 3)

@@ -16,7 +16,7 @@ from mtl_jax.app.methods import METHODS, find_method, over_the_run, resolve_sett
 from mtl_jax.data import sources
 from mtl_jax.data.batches import batch_classes
 from mtl_jax.run.optimizer import freeze, meta_optimizer
-from mtl_jax.run.step import meta_steps
+from mtl_jax.run.step import compiled_steps
 from mtl_jax.types import Learner, TrainState
 
 TASKS = 4
@@ -37,7 +37,7 @@ def text_of(name, pool):
 
     def step(theta, pool):
         state = TrainState(theta, rule.init(theta), jnp.int32(0), jax.random.key(0))
-        return meta_steps(learner, source, rule, TASKS, TASKS, state, pool, jnp.int32(3))[0].theta
+        return compiled_steps(learner, source, rule, TASKS, TASKS)(state, pool, jnp.int32(3))[0].theta
 
     return jax.export.export(jax.jit(step), platforms=("cuda", "tpu"))(theta, pool).mlir_module()
 

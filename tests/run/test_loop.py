@@ -72,10 +72,16 @@ def test_counts_are_checked_at_once(pool, learner, key, given, said):
         train(learner, pool, key, **{**SIZES, **given})
 
 
-def test_each_jitted_step_compiles_once(pool, learner, key):
-    before = step_module.meta_steps._cache_size()
+def test_each_jitted_step_compiles_once(pool, learner, key, monkeypatch):
+    made = []
+
+    def spy(*args, **given):
+        made.append(step_module.compiled_steps(*args, **given))
+        return made[-1]
+
+    monkeypatch.setattr("mtl_jax.run.train.compiled_steps", spy)
     run = train(learner, pool, key, steps=40, log_every=7, **SIZES)
-    assert step_module.meta_steps._cache_size() == before + 1
+    assert [program._cache_size() for program in made] == [1]
     assert run.history[-1]["loss"] < run.history[0]["loss"]
 
 
