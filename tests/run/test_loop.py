@@ -7,6 +7,8 @@ import optax
 import pytest
 
 from mtl_jax import ClassPool, evaluate, learners, models, train
+from mtl_jax.data import sources
+from mtl_jax.data.episodes import task_keys
 from mtl_jax.run import step as step_module
 from mtl_jax.run.checkpoint import CheckpointError, restore
 from mtl_jax.run.loop import NonFiniteError
@@ -121,6 +123,32 @@ def test_a_step_that_is_not_finite_stops_the_run_and_keeps_the_last_state(pool, 
     kept = restore(tmp_path / "run" / "checkpoints", like)
     assert int(kept.step) == 3
     assert all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(kept.theta))
+
+
+def test_a_step_that_is_not_finite_can_be_left_out_and_is_counted(pool, learner, key):
+    """Every third step's loss is NaN; the others are those of a run that knows nothing of it."""
+
+    def at(step):
+        bad = jnp.where(step % 3 == 1, jnp.nan, 0.0)
+        return learner._replace(loss=lambda theta, task: jax.tree.map(lambda v: v + bad, learner.loss(theta, task)))
+
+    go = {"steps": 6, "optimizer": optax.sgd(0.1), "log_every": 6, **SIZES}
+    run = train(at, pool, key, on_nonfinite="skip", **go)
+    row = run.history[-1]
+    assert (row["step"], row["skipped"], int(run.state.step)) == (6, 2, 6)
+    assert np.isfinite(row["loss"])
+    theta = learner.init(jax.random.split(key, 3)[0], jnp.zeros((3, 6, 6, 1)))
+    source, run_key = sources.episodes(3, 1, 3), jax.random.split(key, 3)[1]
+    for step in (0, 2, 3, 5):
+        tasks = jax.vmap(lambda k: source.draw(k, (), pool))(task_keys(run_key, step, SIZES["tasks"]))
+        grads = jax.grad(lambda t, tasks=tasks: jax.vmap(lambda task: learner.loss(t, task)[0])(tasks).mean())(theta)
+        theta = jax.tree.map(lambda p, g: p - 0.1 * g, theta, grads)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), run.state.theta, theta)
+    dead = learner._replace(loss=lambda theta, task: jax.tree.map(lambda v: v * jnp.nan, learner.loss(theta, task)))
+    with pytest.raises(NonFiniteError, match="no step up to 6 since the last row is finite"):
+        train(dead, pool, key, on_nonfinite="skip", **go)
+    with pytest.raises(ValueError, match="on_nonfinite is 'stop' or 'skip', not 'ignore'"):
+        train(learner, pool, key, on_nonfinite="ignore", **SIZES)
 
 
 def test_frozen_weights_do_not_move_under_weight_decay(key):
