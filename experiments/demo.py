@@ -31,7 +31,6 @@ def main() -> None:
     args = parser.parse_args()
     configure_cpu()
     console = Console()
-    console.print("drawing the glyphs (once, about half a minute) ...")
     pool, val = (datasets.load("glyphs", split) for split in ("train", "val"))
     with Progress(args.steps, "meta-train") as progress:
         run = train(

@@ -1,7 +1,9 @@
 """Image files and folders of them into uint8 arrays of one size."""
 
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,8 @@ from mtl_jax.data.tree import SPLITS as SPLITS
 from mtl_jax.data.tree import class_tree, fingerprint, list_files
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"))
+
+MOST_PIXELS = 100 * 10**6  # of one image when it is decoded
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +108,13 @@ def read_files(paths: Sequence[Path], image_size: int | None, channels: int | No
     arrays, kept, bad = [], [], []
     for path in paths:
         try:
-            with Image.open(path) as image:
+            with _opened(path, image_size) as image:
                 upright = ImageOps.exif_transpose(image)
                 upright.format = image.format  # which says how many bits a gray one has
                 arrays.append(to_array(upright, image_size, channels))
             kept.append(path)
         except Exception as error:  # Pillow's plugins raise of all kinds on damaged files
-            said = str(error) if str(error).startswith("gray values") else type(error).__name__
+            said = str(error) if str(error).startswith(("gray values", "over ")) else type(error).__name__
             bad.append(f"{path} ({said})")
     if len({a.shape for a in arrays}) > 1:
         raise ValueError(f"images of {len({a.shape for a in arrays})} sizes in {kept[0].parent}: give image_size")
@@ -118,6 +122,23 @@ def read_files(paths: Sequence[Path], image_size: int | None, channels: int | No
     note += ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
     images = np.stack(arrays) if arrays else np.zeros((0, image_size or 0, image_size or 0, channels), np.uint8)
     return FolderImages(images, tuple(kept), len(bad)), note
+
+
+@contextmanager
+def _opened(path: Path, image_size: int | None) -> Iterator[Image.Image]:
+    """An image, yet to be decoded; a JPEG much larger than it is wanted is decoded at an eighth to a half of its size.
+
+    Raises:
+        ValueError: decoding it would take too much memory.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we say it ourselves
+        with Image.open(path) as image:
+            if image_size is not None:
+                image.draft(image.mode, (2 * image_size, 2 * image_size))
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"over {MOST_PIXELS // 10**6} megapixels")
+            yield image
 
 
 def read_classes(scan: Scan, image_size: int, channels: int) -> Labelled:

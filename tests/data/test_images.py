@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mtl_jax.data import datasets, images
-from mtl_jax.data.images import Labelled, cached, read_folder, recolour, resize, to_array
+from mtl_jax.data.images import Labelled, cached, read_files, read_folder, recolour, resize, to_array
 
 
 def save(path, size=(10, 8), mode="RGB", value=0):
@@ -196,3 +196,22 @@ def test_cache_folder_is_the_argument_else_the_variable(tmp_path, monkeypatch):
     assert images.cache_folder() == tmp_path / "variable"
     monkeypatch.delenv("MTL_JAX_CACHE")
     assert images.cache_folder().name == "mtl_jax"
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(tmp_path):
+    y, x = np.mgrid[0:1200, 0:1600]
+    picture = np.stack((x // 8 % 256, y // 6 % 256, (x + y) // 12 % 256), -1).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "photo.jpg", quality=95)
+    read, note = read_files([tmp_path / "photo.jpg"], 84, 3)
+    assert not note
+    with Image.open(tmp_path / "photo.jpg") as whole:
+        full = to_array(whole.convert("RGB"), 84, 3)
+    assert np.abs(read.images[0].astype(int) - full.astype(int)).mean() < 1.5
+
+
+def test_an_image_of_over_100_megapixels_is_named_and_left_out(tmp_path):
+    Image.new("1", (12_000, 9_000)).save(tmp_path / "vast.png")
+    Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
+    read, note = read_files([tmp_path / "small.png", tmp_path / "vast.png"], 28, 3)
+    assert len(read.paths) == 1
+    assert "vast.png (over 100 megapixels)" in note

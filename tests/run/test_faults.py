@@ -203,3 +203,30 @@ def test_an_ignored_interrupt_stays_ignored(learner, pool, key):
         signal.signal(signal.SIGINT, before)
     assert not run.interrupted
     assert int(run.state.step) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit", "when"), [(300, "in metrics.jsonl"), (1500, "in a checkpoint")])
+def test_a_full_disk_ends_the_run_and_loses_nothing_that_was_written(learner, pool, tmp_path, limit, when):
+    """No file can grow from step 3 on; with room again, resuming ends where the uninterrupted run does."""
+    out = tmp_path / "run"
+    code = SCRIPT.replace(
+        'callbacks=[lambda row: print(row["step"], flush=True)]',
+        "callbacks=[lambda row: row['step'] == 3 and resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))]",
+    )
+    code = f"import resource, signal\nlimit = {limit}\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n" + code
+    done = subprocess.run([sys.executable, "-c", code, str(out), "8"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr.splitlines()[-1], when
+    kept = {int(p.name) for p in (out / "checkpoints").iterdir() if p.name.isdigit()}
+    assert 3 in kept
+    rest = go(learner, pool, out, 8, resume=True)
+    same(rest.state.theta, go(learner, pool, tmp_path / "whole", 8).state.theta)
+    assert steps_logged(out) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_folder_removed_while_it_runs_ends_the_run_in_one_line(learner, pool, tmp_path):
+    out = tmp_path / "run"
+    remove = [lambda row: shutil.rmtree(out)]
+    with pytest.raises(FileNotFoundError, match=r"metrics\.jsonl"):
+        train(learner, pool, jax.random.key(0), steps=3, log_every=1, out=out, callbacks=remove, **SIZES)

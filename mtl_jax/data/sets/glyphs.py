@@ -1,5 +1,6 @@
 """glyphs: printed letters drawn as if by hand, split by script; drawn on this machine by `glyphs_builder`."""
 
+import logging
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -8,6 +9,8 @@ from pathlib import Path
 from mtl_jax.data.cache import Labelled, cache_folder, cached
 from mtl_jax.data.sets import tfds
 from mtl_jax.data.sets.source import DataSet, DatasetInfo, Part, Request
+
+log = logging.getLogger(__name__)
 
 FACTS = {
     "glyphs": DatasetInfo(
@@ -49,6 +52,8 @@ def prepare(name: str, data_dir: str | os.PathLike[str] | None, source: str | os
     """Draw them and write them as TFDS keeps data sets; return their folder."""
     if not tfds.is_prepared(tfds.data_root(data_dir), SOURCE):
         import mtl_jax.data.sets.glyphs_builder  # noqa: F401  # TFDS then knows it by its name
+
+        log.warning("drawing the glyphs, once, into %s: half a minute", tfds.data_root(data_dir))
     return tfds.prepare_with_tfds(name, SOURCE, data_dir, download=False)
 
 

@@ -1,8 +1,10 @@
 """tfds:NAME: any classification set that TFDS has prepared, read without TensorFlow; and what our own sets share."""
 
+import contextlib
 import io
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib import util
@@ -68,11 +70,18 @@ def prepare_with_tfds(name: str, source: str, data_dir: str | os.PathLike[str] |
 
     builder = tfds.builder(source, data_dir=root, try_gcs=False)
     config = tfds.download.DownloadConfig(try_download_gcs=False)
+    # Standard output is for results alone; of what is drawn here TFDS would say that it is downloaded.
+    said, bars = (sys.stderr, sys.stderr.isatty()) if download else (io.StringIO(), False)
+    if not bars:
+        tfds.disable_progress_bar()
     try:
-        builder.download_and_prepare(download_config=config, file_format="array_record")
+        with contextlib.redirect_stdout(said):
+            builder.download_and_prepare(download_config=config, file_format="array_record")
     except Exception as error:  # TFDS and its downloader raise of all kinds
         if not is_prepared(root, source):  # else another process was quicker
             raise ValueError(f"preparing {name} in {root} failed: {' '.join(str(error).split())}") from error
+    finally:
+        tfds.enable_progress_bar()
     return root / source.replace(":", "/")
 
 
