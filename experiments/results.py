@@ -118,7 +118,7 @@ def over_networks(record: Mapping[str, Any], data: str) -> Iterator[str]:
     pooled = not any("spread" in row for row in record.values() if isinstance(row, Mapping))
     if pooled:
         yield "This record keeps the networks' means alone, not each episode's score. Its networks share their"
-        yield "episodes, so that ± here is the 95 % interval over training seeds, by Student's t, on these 1,000 episodes.\n"
+        yield "episodes, so that ± here is the 95 % interval over seeds, by Student's t, on these 1,000 episodes.\n"
     yield "| | 5-way 1-shot | networks | paper |\n|---|---|---|---|"
     for name, row in record.items():
         if isinstance(row, Mapping):
