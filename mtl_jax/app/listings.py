@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from mtl_jax.app import methods, runs
+from mtl_jax.app import methods, runs, shipped
 from mtl_jax.app.options import Parser
 
 
@@ -40,10 +40,18 @@ def learners_options(parser: Parser, learner: str | None) -> None:
 
 
 def learners(args: Namespace) -> None:
-    """List the methods, each with its paper."""
+    """List the methods, each with its paper, and the weights that come with the package."""
     for name, method in methods.METHODS.items():
         factory = methods.factory_of(method)
         print(f"{name:12} {factory.about} {factory.reference}")
+    if shipped.names():
+        print("\nWeights that come with the package, for eval, predict, export and load_run:")
+    for name in shipped.names():
+        card = shipped.read_card(name)
+        best = card["tests"][0]
+        score = f"{100 * best['accuracy']:.2f} ± {100 * best['ci95']:.2f} %"
+        print(f"{name:20} {card['about']} {best['ways']}-way {best['shots']}-shot on {best['dataset']}: {score}")
+        print(f"{'':20} {card['data']} Not for: {card['not_for']}")
 
 
 def plot_options(parser: Parser, learner: str | None) -> None:

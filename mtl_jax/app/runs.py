@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mtl_jax.app import shipped
 from mtl_jax.app.methods import (
     METHODS,
     build_learner,
@@ -36,7 +37,7 @@ def load_run(run: str | PathLike[str]) -> Run:
     """Read a trained run.
 
     Args:
-        run: its folder.
+        run: its folder, or the name of weights that come with the package (`mtl-jax learners` lists them).
 
     Returns:
         Run(settings, learner, theta); theta's leaves are numpy arrays.
@@ -50,15 +51,21 @@ def load_run(run: str | PathLike[str]) -> Run:
 
 
 def read_settings(folder: str | PathLike[str]) -> Settings:
-    """The settings that a run was trained with.
+    """The settings that a run, or weights of that name, were trained with.
 
     Raises:
         FileNotFoundError: no such folder, or no config.json in it.
         ValueError: config.json is not what `mtl-jax train` writes.
     """
+    if shipped.is_name(folder):
+        return resolve_settings(_of_this_version(shipped.read_card(str(folder))["config"]))
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no config.json in {folder}: give the folder of a run that mtl-jax train wrote")
+        names = ", ".join(shipped.names())
+        raise FileNotFoundError(
+            f"no config.json in {folder}: give the folder of a run that mtl-jax train wrote"
+            + (f", or the name of weights: {names}" if names else "")
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -123,6 +130,11 @@ def load_theta(folder: str | PathLike[str], settings: Settings) -> "PyTree":
     assert settings.task.image_shape is not None
     x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), settings.task.input_dtype)
     like = jax.eval_shape(build_learner(settings).init, jax.random.key(0), x)  # shapes alone: the values are read
+    if shipped.is_name(folder):
+        leaves = shipped.read_leaves(str(folder))
+        paths = jax.tree_util.tree_leaves_with_path(like)
+        ordered = [leaves[jax.tree_util.keystr(path, simple=True, separator="/")] for path, _ in paths]
+        return jax.tree.unflatten(jax.tree.structure(like), ordered)
     return checkpoint.load_theta(Path(folder) / "checkpoints", like)
 
 

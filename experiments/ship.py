@@ -1,0 +1,65 @@
+"""Weights of a run for the package: measured as they will be read, in float16 where that costs nothing, with a card.
+
+Command: python experiments/ship.py RUN NAME --about TEXT --data TEXT --not-for TEXT --commit C [--tests W,S ...]
+Setting: 1,000 test episodes of 15 queries under each norm, the same episodes in both precisions; float16 is taken where
+every accuracy stays within 0.05 points of float32's.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax import evaluate
+from mtl_jax.app import methods, runs, shipped
+from mtl_jax.app.settings import Settings
+from mtl_jax.run.backend import configure_cpu
+
+
+def main() -> None:
+    """Write mtl_jax/weights/NAME.npz and NAME.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    for part in ("--about", "--data", "--not-for", "--commit"):
+        parser.add_argument(part, required=True)
+    parser.add_argument("--tests", nargs="+", default=["5,1"], metavar="WAYS,SHOTS")
+    parser.add_argument("--episodes", type=int, default=1000)
+    args = parser.parse_args()
+    configure_cpu()
+    settings, _, theta = runs.load_run(args.run)
+    pool = runs.load_pool(settings, "test")
+    halved = jax.tree.map(lambda a: np.asarray(a, np.float16).astype(np.float32), theta)
+    tests, worst = [], 0.0
+    for ways, shots in (map(int, size.split(",")) for size in args.tests):
+        for norm in ("transductive", "support"):
+            learner = methods.build_learner(methods.change(settings, norm=norm), ways)
+            size = {"ways": ways, "shots": shots, "queries": 15, "episodes": args.episodes}
+            full, half = (evaluate(learner, each, pool, jax.random.key(0), **size) for each in (theta, halved))
+            worst = max(worst, abs(full.accuracy - half.accuracy))
+            row = {"dataset": settings.task.dataset, "split": "test", **size, "norm": norm}
+            tests.append(row | {"accuracy": half.accuracy, "ci95": half.ci95, "accuracy_float32": full.accuracy})
+            print(tests[-1], flush=True)
+    config = {**methods.given_of(settings), "init": None}
+    card = {"about": args.about, "data": args.data, "not_for": args.not_for, "commit": args.commit}
+    card |= {"command": command_of(settings), "seed": settings.run.seed, "steps": settings.outer.steps}
+    card |= {"dtype": "float16" if worst <= 5e-4 else "float32", "tests": tests, "config": config}
+    leaves = jax.tree_util.tree_leaves_with_path(theta)
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(jnp.asarray(v)) for path, v in leaves}
+    file = shipped.write(args.name, named, card)
+    print(
+        f"{file}: {file.stat().st_size / 1000:.0f} kB, {card['dtype']}, at most {100 * worst:.3f} points from float32"
+    )
+
+
+def command_of(settings: Settings) -> str:
+    """The command that trains with these settings: what differs from the learner's defaults."""
+    usual, given = methods.defaults_of(settings.learner), methods.given_of(settings)
+    odd = [f"--{k.replace('_', '-')} {v}" for k, v in given.items() if k in usual and v not in (usual[k], None)]
+    return " ".join(("mtl-jax train", settings.learner, *odd))
+
+
+if __name__ == "__main__":
+    main()
