@@ -97,6 +97,7 @@ def launch(
             config=config,
             resume=resume,
             theta=theta,
+            average=settings.outer.average,
             on_nonfinite=settings.run.on_nonfinite,
             hard_tasks=settings.task.hard_tasks,
             sizes=settings.task.sizes,
@@ -146,7 +147,13 @@ def launch_seeds(
         if not quiet:
             given["callbacks"].append(stack.enter_context(_progress(settings)))
         runs = train_seeds(
-            over_the_run(settings), pool, keys, out=folders, configs=[given_of(one) for one in each], **given
+            over_the_run(settings),
+            pool,
+            keys,
+            out=folders,
+            configs=[given_of(one) for one in each],
+            average=settings.outer.average,
+            **given,
         )
     clear_compiled()
     results = [_result(*one, 0.0) for one in zip(each, runs, folders, strict=True)]

@@ -17,8 +17,8 @@ def setting(default: Any, about: str, **limits: Any) -> Any:
     Args:
         default: what stands unless it is given.
         about: one line of help, with the unit.
-        limits: least, most (numbers); above (a number it must exceed); choices (words); only ("tasks", "batches" or
-            "pretrained": the methods that have it); option=False for what is found out rather than given.
+        limits: least, most (numbers); above, below (numbers it must lie between); choices (words); only ("tasks",
+            "batches" or "pretrained": the methods that have it); option=False for what is found out rather than given.
     """
     return field(default=default, metadata={"about": about, **limits})
 
@@ -88,6 +88,12 @@ class OuterSettings:
     momentum: float = setting(0.0, "of sgd", least=0.0)
     weight_decay: float = setting(0.0, "of adamw and sgd", least=0.0)
     clip: float = setting(10.0, "largest norm of the meta-gradient, 0 for none", least=0.0)
+    average: float | None = setting(
+        None,
+        "decay of an average of theta over steps, such as 0.999, which is validated and kept",
+        above=0.0,
+        below=1.0,
+    )
     lr_multipliers: Mapping[str, float] | None = setting(
         None, "PART=FACTOR,...: what the outer rate is multiplied by for parts of theta"
     )
@@ -158,11 +164,13 @@ def check(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> Any:
         raise ValueError(f"{said} must be a whole number, not {value}")
     if not math.isfinite(value):
         raise ValueError(f"{said} must be finite, not {value}")
-    least, most, above = (limits.get(k) for k in ("least", "most", "above"))
+    least, most, above, below = (limits.get(k) for k in ("least", "most", "above", "below"))
     if least is not None and value < least:
         raise ValueError(f"{said} must be at least {least}, not {value}")
     if above is not None and value <= above:
         raise ValueError(f"{said} must be above {above:g}, not {value}")
+    if below is not None and value >= below:
+        raise ValueError(f"{said} must be below {below:g}, not {value}")
     if most is not None and value > most:
         raise ValueError(f"{said} must be at most {most}, not {value}")
     return kind(value)

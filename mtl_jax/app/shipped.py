@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 FOLDER = Path(__file__).parent.parent / "weights"
 
@@ -26,14 +27,18 @@ def read_card(name: str) -> dict[str, Any]:
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def read_leaves(name: str) -> dict[str, np.ndarray]:
+def read_leaves(name: str) -> "dict[str, np.ndarray]":
     """theta's leaves in float32, by their paths."""
+    import numpy as np
+
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
         return {path: file[path].astype(np.float32) for path in file.files}
 
 
-def write(name: str, leaves: Mapping[str, np.ndarray], card: Mapping[str, Any], folder: Path = FOLDER) -> Path:
+def write(name: str, leaves: "Mapping[str, np.ndarray]", card: Mapping[str, Any], folder: Path = FOLDER) -> Path:
     """Write weights with their card, each whole or not at all, for the package; return the file of weights."""
+    import numpy as np
+
     from mtl_jax.run.metrics import whole_file, write_json
 
     target = folder / f"{name}.npz"

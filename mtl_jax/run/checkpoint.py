@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from mtl_jax.run.average import result_theta
 from mtl_jax.run.metrics import write_json
 from mtl_jax.types import PyTree, TrainState
 
@@ -61,8 +62,9 @@ def save(manager: Any, state: TrainState, score: float | None) -> None:
     if step in manager.all_steps():
         return
     packed = jax.tree.map(np.asarray, _packed(state))
+    result = jax.tree.map(np.asarray, result_theta(state))
     manager.save(step, args=ocp.args.StandardSave(packed), force=True)
-    index = _index(folder) | {str(step): {"state": digest(packed), "theta": digest(packed["theta"]), "score": score}}
+    index = _index(folder) | {str(step): {"state": digest(packed), "theta": digest(result), "score": score}}
     steps = sorted(manager.all_steps())
     best = _best_step(folder, index, steps)
     kept = {*steps[-2:], *(() if best is None else (best,))}
@@ -114,7 +116,7 @@ def restore(folder: Path, like: TrainState, best: bool = False) -> TrainState:
 
 
 def load_theta(folder: Path, like: PyTree, best: bool | None = None) -> PyTree:
-    """Read a run's meta-learned parameters alone, whatever optimiser and tasks it was trained with.
+    """Read a run's meta-learned parameters alone (or their average), whatever it was trained with.
 
     Args:
         folder: the run's checkpoints folder.
@@ -134,7 +136,9 @@ def load_theta(folder: Path, like: PyTree, best: bool | None = None) -> PyTree:
         import orbax.checkpoint as ocp
 
         # Leaf by leaf, as numpy: nothing is asked of the optimiser's part, which is not ours to know.
-        got = manager.restore(step, args=ocp.args.StandardRestore())["theta"]
+        whole = manager.restore(step, args=ocp.args.StandardRestore())
+        rule = whole.get("opt_state")
+        got = rule["average"] if isinstance(rule, dict) and "average" in rule else whole["theta"]
         _check_digest(folder, step, "theta", got)
         leaves = _leaves(got)
         shapes = ({k: np.shape(v) for k, v in each.items()} for each in (leaves, wanted))

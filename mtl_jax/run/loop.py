@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mtl_jax.run.average import result_theta
 from mtl_jax.run.evaluate import evaluate
 from mtl_jax.run.pacing import Pace, deferred_interrupt
 from mtl_jax.run.processes import agree
@@ -31,7 +32,8 @@ class TrainResult(NamedTuple):
 
     Attributes:
         state: the last TrainState.
-        theta: of the best validation score (the first of equals) where there was validation, else the last.
+        theta: of the best validation score (the first of equals) where there was validation, else the last; their
+            average over steps, where one was kept.
         score: that score: accuracy, or minus the mean squared error; None without validation.
         history: one dict per logged row: step, loss, accuracy or mse, grad_norm, tasks_per_s, and at validation
             val_accuracy or val_mse with val_ci95.
@@ -141,7 +143,7 @@ def run_loop(
                 row = {"step": step, **recorder.window.mean(), "tasks_per_s": speed}
                 _check_skipped(row)
                 if at_val and validations is not None:
-                    theta = run_of(state, i).theta
+                    theta = result_theta(run_of(state, i))
                     seen, figures = validations[i].score(theta)
                     row |= figures
                     score = seen if recorder.judge(theta, seen) else None
@@ -212,7 +214,7 @@ def _bounded(theta: PyTree) -> Array:
 
 def result_of(recorder: Recorder, state: TrainState, seconds: float, interrupted: bool, stopped: bool) -> TrainResult:
     """One run's TrainResult."""
-    theta = state.theta if recorder.best_theta is None else recorder.best_theta
+    theta = result_theta(state) if recorder.best_theta is None else recorder.best_theta
     about = (recorder.best_score, recorder.history, seconds, interrupted, stopped, recorder.path)
     return TrainResult(state, theta, *about)
 

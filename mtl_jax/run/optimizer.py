@@ -1,5 +1,6 @@
 """The outer optimiser: an optax chain with clipping, a schedule, and frozen weights left alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
@@ -41,8 +42,8 @@ def meta_optimizer(
     Raises:
         ValueError: a rate not above 0, an unknown name, or a weight decay or momentum that the rule has no place for.
     """
-    if meta_lr <= 0:
-        raise ValueError(f"meta_lr must be above 0, not {meta_lr}")
+    if not 0 < meta_lr < math.inf:
+        raise ValueError(f"meta_lr must be above 0 and finite, not {meta_lr}")
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
     if schedule not in SCHEDULES:

@@ -22,7 +22,7 @@ def join_processes(coordinator: str | None = None, process_id: int | None = None
     given = {"coordinator": coordinator, "process-id": process_id, "num-processes": processes}
     missing = [name for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
-        raise ValueError(f"--coordinator, --process-id and --num-processes go together: --{missing[0]} is missing")
+        raise ValueError(f"coordinator, process-id and num-processes go together: {missing[0]} is missing")
     if process_id is not None and processes is not None and not 0 <= process_id < processes:
         raise ValueError(f"process-id must be in 0 ... {processes - 1} of {processes} processes, not {process_id}")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -32,8 +32,8 @@ def join_processes(coordinator: str | None = None, process_id: int | None = None
         )
     except (ValueError, RuntimeError) as error:
         if missing:
-            text = "no cluster was found that says where the other processes are: give --coordinator HOST:PORT, "
-            raise ValueError(text + "--process-id K and --num-processes N") from error
+            text = "no cluster was found that says where the other processes are: give coordinator HOST:PORT, "
+            raise ValueError(text + "process-id K and num-processes N") from error
         raise ValueError(
             f"the other processes were not found at {coordinator}: {str(error).splitlines()[0]}"
         ) from error

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.run import checkpoint
+from mtl_jax.run.average import result_theta
 from mtl_jax.run.metrics import append_jsonl, read_jsonl, write_json, write_text
 from mtl_jax.run.pacing import Window
 from mtl_jax.run.processes import is_first, refuse_together
@@ -80,7 +81,7 @@ class Recorder:
         self.history = [row for row in rows if row.get("step", math.inf) <= int(state.step)]
         self.best_score = checkpoint.best_score(folder)
         if self.best_score is not None:
-            self.best_theta = checkpoint.restore(folder, like, best=True).theta
+            self.best_theta = result_theta(checkpoint.restore(folder, like, best=True))
         return state
 
     def start(self, step: int = 0) -> None:

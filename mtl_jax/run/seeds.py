@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mtl_jax.run.average import averaged
 from mtl_jax.run.loop import Callback, Plan, TrainResult, Validation, initial_theta, result_of, run_loop
 from mtl_jax.run.optimizer import freeze
 from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices, replicate, task_mesh
@@ -33,6 +34,7 @@ def train_seeds(
     augment: str = "none",
     source: TaskSource | None = None,
     values: Array | None = None,
+    average: float | None = None,
     task_chunk: int | None = None,
     val_pool: Any = None,
     val_size: tuple[int, int, int] | None = None,
@@ -57,7 +59,7 @@ def train_seeds(
         out: S folders, each of which becomes a run like any other, which `train` can go on with.
         configs: S settings for their config.json.
         callbacks: as in `train`, given the means over runs.
-        pool, ways, shots, queries, tasks, steps, optimizer, augment, source, task_chunk, val_pool, val_size,
+        pool, ways, shots, queries, tasks, steps, optimizer, augment, source, average, task_chunk, val_pool, val_size,
         val_source, val_every, val_episodes, log_every: as in `train`; tasks are drawn inside the step.
 
     Returns:
@@ -86,6 +88,7 @@ def train_seeds(
     episode = jax.eval_shape(source.draws[0], run_keys[0], memories[0], pool)
     thetas = [initial_theta(final, key, episode.support_x) for final, key in zip(finals, init_keys, strict=True)]
     rule = freeze(optimizer or default_optimizer(steps), thetas[0])
+    rule = rule if average is None else averaged(rule, average)
     states = [
         TrainState(theta, rule.init(theta), jnp.int32(0), *rest)
         for theta, *rest in zip(thetas, run_keys, memories, strict=True)

@@ -13,6 +13,7 @@ import optax
 
 from mtl_jax.data import sources
 from mtl_jax.data.episodes import check_request
+from mtl_jax.run.average import averaged
 from mtl_jax.run.evaluate import compiled_scores
 from mtl_jax.run.loop import Callback, Plan, TrainResult, Validation, initial_theta, result_of, run_loop
 from mtl_jax.run.memory import Program
@@ -52,6 +53,7 @@ def train(
     config: Mapping[str, Any] | None = None,
     resume: bool = False,
     theta: PyTree | None = None,
+    average: float | None = None,
     on_nonfinite: str = "stop",
     callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
@@ -82,6 +84,8 @@ def train(
         resume: go on from `out`'s last checkpoint, or begin where there is none yet; without it a folder that holds a
             run is refused.
         theta: start from these parameters instead of learner.init's.
+        average: decay of an exponential average of theta over the steps, in (0, 1), which is validated, kept and
+            returned in place of theta; none unless given.
         on_nonfinite: what to do at a step whose loss or meta-gradient is not finite: "stop" with NonFiniteError, the
             state before it saved, so that resuming takes that very step again; or "skip" it, which rows count.
         callbacks: functions called in turn once per logged row, with the row as a plain dict; one that returns true
@@ -113,6 +117,7 @@ def train(
     if theta is None:
         theta = initial_theta(final, init_key, example_of(source, run_key, memory, pool, tasks))
     rule = freeze(optimizer or default_optimizer(steps), theta)
+    rule = rule if average is None else averaged(rule, average)
     state = TrainState(theta, rule.init(theta), jnp.int32(0), run_key, memory)
     try:
         if resume:

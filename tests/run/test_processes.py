@@ -75,7 +75,7 @@ def test_one_device_four_and_two_processes_of_two_end_at_the_same_theta(tmp_path
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("localhost:1", 0, None), "--coordinator, --process-id and --num-processes go together: --num-processes is"),
+        (("localhost:1", 0, None), "coordinator, process-id and num-processes go together: num-processes is"),
         (("localhost:1", 2, 2), r"process-id must be in 0 \.\.\. 1 of 2 processes, not 2"),
     ],
 )
