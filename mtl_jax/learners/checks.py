@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.models.precision import Rounded
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
@@ -108,7 +109,7 @@ def checked(learner: Learner, labels_only: bool = False) -> Learner:
         check_targets(episode.query_x, episode.query_y, "query", only)
         return learner.loss(theta, episode)
 
-    return Learner(learner.init, adapt, learner.predict, loss)
+    return Learner(broadcasting(learner.init), broadcasting(adapt), broadcasting(learner.predict), broadcasting(loss))
 
 
 def warn_of_rounding(net: Model, inner_steps: int) -> None:

@@ -11,6 +11,7 @@ from mtl_jax.learners.inner import check_inner, inner_loop, linear
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objective
 from mtl_jax.learners.protonet import class_means, cosine, unit
 from mtl_jax.learners.softmax_regression import softmax_regression
+from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
@@ -184,7 +185,8 @@ def _transfer(
             value = (1.0 - share) * value - share * jax.nn.log_softmax(logits).mean()
         return value, metrics
 
-    return Learner(init, checked(Learner(init, adapt, predict, loss), labels_only=True).adapt, predict, loss)
+    seen = checked(Learner(init, adapt, predict, loss), labels_only=True)
+    return seen._replace(loss=broadcasting(loss))  # whose support set may be empty
 
 
 def _source_labels(episode: Episode, classes: int) -> Array:

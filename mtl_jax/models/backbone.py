@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.types import Array, Model, PyTree
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation, RGB in [0, 1]
@@ -51,6 +52,7 @@ def backbone(
         params = body(body_key, x.dtype)
         return params if ways is None else {**params, "head": fresh_head(head_key, width, ways, x.dtype)}
 
+    @broadcasting
     def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
         x = jnp.asarray(x)
         if x.ndim != 4 or x.shape[3] not in (1, 3) or not jnp.issubdtype(x.dtype, jnp.floating):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.models.layers import Conv, Norm, NormMode, check_norm, convolve_block, initialiser
 from mtl_jax.types import Array, Model
 
@@ -75,6 +76,7 @@ def conv4(
     module = _Conv4(ways, width, norm, downsample, maps)
     least = 4 if maps else 16
 
+    @broadcasting
     def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
         if x.ndim != 4 or (downsample == "pool" and min(x.shape[1:3]) < least):
             raise ValueError(

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.models.winograd import winograd, winograd_pays, winograd_tiles
 from mtl_jax.types import Array
 
@@ -220,4 +221,4 @@ def initialiser(module: nn.Module) -> Callable:
     def init(key: Array, x: Array) -> dict:
         return module.init(key, x)["params"]
 
-    return init
+    return broadcasting(init)

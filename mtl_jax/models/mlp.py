@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.models.layers import initialiser
 from mtl_jax.types import Array, Model
 
@@ -44,6 +45,7 @@ def mlp(out: int | None = 1, sizes: Sequence[int] = (40, 40)) -> Model:
         raise ValueError(f"sizes {tuple(sizes)} and out {out} must be at least 1")
     module = _MLP(tuple(sizes), out)
 
+    @broadcasting
     def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
         return module.apply({"params": params}, x), None
 

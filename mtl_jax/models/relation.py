@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.models.layers import Conv, Moments, Norm, NormMode, check_norm, convolve, initialiser, max_pool, near_mean
 from mtl_jax.types import Array, Model
 
@@ -76,6 +77,7 @@ def relation_module(width: int = 64, hidden: int = 8, norm: NormMode = "transduc
         raise ValueError(f"width {width} and hidden {hidden} must be at least 1")
     module = _Relation(width, hidden, norm)
 
+    @broadcasting
     def apply(params: Any, pairs: Any, stats: Any = None) -> tuple[Array, Any]:
         if pairs.maps.ndim != 4 or pairs.maps.shape[1:] != pairs.classes.shape[1:]:
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.models.layers import Conv, Norm, NormMode, check_norm, convolve_block, initialiser, max_pool
 from mtl_jax.types import Array, Model
 
@@ -74,6 +75,7 @@ def resnet12(ways: int | None = 5, widths: Sequence[int] = (16, 32, 64, 128), no
         raise ValueError(f"resnet12 wants four widths and ways of at least 1, not {tuple(widths)} and {ways}")
     module = _ResNet12(ways, tuple(widths), norm)
 
+    @broadcasting
     def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
         if x.ndim != 4 or min(x.shape[1:3]) < 16:
             raise ValueError(f"resnet12 wants x [n, height, width, channels], at least 16x16 to pool, not {x.shape}")

@@ -107,6 +107,14 @@ class TestEvery:
         gradient(jax.tree.map(lambda t, g: t - 1e-3 * g, theta, grads), episode(jax.random.key(1)))
         assert gradient._cache_size() == 1
 
+    def test_it_is_traced_where_a_user_has_jax_refuse_to_broadcast(self, name, key):
+        learner, task = tiny(name, ways=3), episode(key)
+        with jax.numpy_rank_promotion("raise"):
+            theta = jax.eval_shape(learner.init, key, task.support_x)
+            grads = jax.eval_shape(jax.grad(lambda theta, task: learner.loss(theta, task)[0]), theta, task)
+            assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, theta)
+            assert jax.eval_shape(outputs(learner), theta, task).shape[0] == len(task.query_y)
+
     def test_vmap_and_scan_give_what_a_loop_gives(self, name, key):
         learner = tiny(name, ways=3)
         tasks = jax.vmap(episode)(jax.random.split(key, 2))

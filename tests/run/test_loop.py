@@ -74,6 +74,13 @@ def test_counts_are_checked_at_once(pool, learner, key, given, said):
         train(learner, pool, key, **{**SIZES, **given})
 
 
+def test_it_trains_where_a_user_has_jax_refuse_to_broadcast(pool, key):
+    with jax.numpy_rank_promotion("raise"):
+        learner = learners.maml(models.conv4(3, 4, downsample="stride"), 0.1, 1)
+        run = train(learner, pool, key, steps=1, val_pool=pool, val_episodes=2, augment="flip_crop", **SIZES)
+    assert np.isfinite(run.history[-1]["loss"])
+
+
 def test_each_jitted_step_compiles_once(pool, learner, key, monkeypatch):
     made = []
 
