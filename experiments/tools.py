@@ -29,6 +29,7 @@ def publish(
     about: str,
     settings: Mapping[str, Mapping[str, Any]],
     targets: Sequence[str | None] = (None,),
+    ways: Sequence[int] = (5,),
     **test: Any,
 ) -> None:
     """Train one of `settings` as the command line asks, test it under both norms, and leave result.json.
@@ -38,7 +39,8 @@ def publish(
         about: its docstring, for --help.
         settings: what `resolve_settings` takes, by the name that --setting knows it by; the first is the default.
         targets: data sets to test on; that of the training unless given.
-        test: settings of `score_run`; 5-way, 1 and 5 shots, 1,000 episodes of 15 queries unless given.
+        ways: classes per test task, each in its turn.
+        test: settings of `score_run`; 1 and 5 shots, 1,000 episodes of 15 queries unless given.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=tuple(settings), default=next(iter(settings)))
@@ -52,7 +54,7 @@ def publish(
     asked = {k: v for k, v in vars(args).items() if k in ("steps", "init") and v is not None}
     of_run = resolve_settings({**settings[args.setting], "seed": args.seed, **asked})
     _, result = launch(of_run, args.out, args.resume)
-    rows = [row for target in targets for row in score_run(args.out, target, **test)]
+    rows = [row for target in targets for n in ways for row in score_run(args.out, target, ways=n, **test)]
     record = {"experiment": name, "setting": args.setting, "train_seconds": result["seconds"]}
     write_json(args.out / "result.json", result | record | {"test": rows})
 
