@@ -42,7 +42,7 @@ def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path,
     settings = {"small": {"learner": "protonet", "dataset": data, **SMALL}, "large": {"learner": "maml"}}
     for steps in (["--steps", "2"], ["--steps", "3", "--resume"]):
         monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path / "run"), *steps])
-        tools.publish("tiny", "about", settings, shots=(1,), episodes=6, ways=3, queries=2)
+        tools.publish("tiny", "about", settings, shots=(1,), episodes=6, ways=(3,), queries=2)
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (record["experiment"], record["setting"], record["steps"]) == ("tiny", "small", 3)
     assert [(row["norm"], row["ways"], row["episodes"]) for row in record["test"]] == [
