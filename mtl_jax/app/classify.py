@@ -1,46 +1,115 @@
-"""The commands that turn images into features and classes: predict and features."""
+"""The command predict: pictures named by a folder of examples."""
 
 import json
+import os
 import sys
 from argparse import SUPPRESS, Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtl_jax.app import methods, options, runs
 from mtl_jax.app.options import Parser
 
+if TYPE_CHECKING:
+    from mtl_jax.app.classifier import Classifier
+    from mtl_jax.app.held_out import Estimate
+    from mtl_jax.app.pictures import Support
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")  # a file of a backbone's weights, and not a run
+
+
+class Source(NamedTuple):
+    """A run or a backbone: its name, the images it reads, and the function that adapts it to a support set."""
+
+    name: str
+    size: int
+    channels: int
+    adapt: "Callable[[Support], Classifier]"
 
 
 def predict_options(parser: Parser, learner: str | None) -> None:
     """Those of `mtl-jax predict`."""
     parser.add_argument("run", metavar="RUN", help="folder of a run, or a frozen backbone: lite0, or a file of weights")
     parser.add_argument("--support", type=Path, required=True, help="folder: one sub-folder of images per class")
-    parser.add_argument("--query", type=Path, nargs="+", required=True, help="a folder of images, or image files")
-    parser.add_argument("--csv", type=Path, help="write file, class, probability and second best here")
+    text = "a folder of images, with a sub-folder per class where these are known, or image files"
+    parser.add_argument("--query", type=Path, nargs="+", required=True, help=text)
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write file, class, probability and second best here")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with the pictures here")
+    add_adapting(parser)
+    options.add_common(parser, "--json", "--no-cache")
+
+
+def add_adapting(parser: Parser) -> None:
+    """What predict and export have in common."""
     parser.add_argument("--invert", action="store_true", help="dark ink on light paper, for runs on glyphs or omniglot")
     size = options.count("image_size", 4096)
     parser.add_argument("--image-size", type=size, default=SUPPRESS, metavar="N", help="a backbone's pixels of a side")
+    parts = options.value_of("folds", int, {"least": 0, "most": 1000})
+    text = "parts of the support set that are left out in turn, to say how good to expect; 0 for none "
+    text += "(default: each image alone up to 30, else 10)"
+    parser.add_argument("--folds", type=parts, default=SUPPRESS, metavar="N", help=text)
     options.add_norm(parser, "support, where the run has transductive: each image is then on its own")
-    options.add_common(parser, "--json", "--no-cache")
 
 
 def predict(args: Namespace) -> None:
     """Classify images by a folder of examples."""
-    if args.csv and not args.csv.absolute().parent.is_dir():
-        raise FileNotFoundError(f"no folder {args.csv.parent} to write {args.csv.name} in: make it first")
-    found, norm = _of_backbone(args) if is_backbone(args.run) else _of_run(args)
-    if args.csv:
-        from mtl_jax.app.predict import write_csv
+    for path in (args.csv, args.html):
+        check_writable(path)
+    from mtl_jax.app.pictures import read_queries, read_support
+    from mtl_jax.app.predict import as_dict, score, table_of, write_csv
+    from mtl_jax.app.predict import predict as answer
 
+    source = find_source(args.run, args)
+    known = read_support(args.support, source.size, source.channels)
+    queries = read_queries(args.query, known.names, source.size, source.channels)
+    classifier = source.adapt(known)
+    expected = expect(classifier, args)
+    found, _ = answer(classifier, queries, expected.temperature if expected else 1.0)
+    scored = score(found, classifier.names)
+    result: dict[str, Any] = {"norm": classifier.norm, "predictions": [_row(each) for each in found]}
+    result["skipped"] = [str(path) for path in (*known.skipped, *queries.skipped)]
+    result |= {"expected": said(expected)} if expected else {}
+    result |= as_dict(scored) if scored else {}
+    if args.csv:
         write_csv(found, args.csv)
         print(f"{len(found)} predictions in {args.csv}", file=sys.stderr)
-    names = ("file", "class", "probability", "second")
-    rows = [dict(zip(names, (str(each.file), *each[1:]), strict=True)) for each in found]
     if args.json:
-        print(json.dumps({"norm": norm, "predictions": rows}))
-    elif not args.csv:
-        for row in rows:
-            print(f"{row['file']}\t{row['class']}\t{row['probability']:.3f}\t{row['second']}")
+        print(json.dumps(result))
+        return
+    if not args.csv and not args.html:
+        for each in found:
+            print(f"{each.file}\t{each.label}\t{each.probability:.3f}\t{each.second}")
+    if scored:
+        print(table_of(scored))
+
+
+def find_source(run: str, args: Namespace) -> Source:
+    """A run or a backbone by its name, before it has seen a picture."""
+    from mtl_jax.app.classifier import image_shape_of, of_backbone, of_run
+
+    if is_backbone(run):
+        if hasattr(args, "norm") or args.invert:
+            raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm and --invert out")
+        return Source(run, getattr(args, "image_size", None) or _side(run), 3, lambda known: of_backbone(run, known))
+    if hasattr(args, "image_size"):
+        raise ValueError("--image-size is for a backbone: a run has the size that it was trained on")
+    trained = runs.read_settings(run)
+    # The moments of a batch of queries depend on which images happen to be asked for together.
+    usual = "support" if trained.network.norm == "transductive" else trained.network.norm
+    settings = methods.change(trained, norm=getattr(args, "norm", usual))
+    size, _, channels = image_shape_of(settings)
+
+    def adapt(known: "Support") -> "Classifier":
+        classifier = of_run(settings, runs.load_theta(run, trained), known, args.invert)
+        if settings.network.norm != trained.network.norm and not hasattr(args, "norm"):
+            print(
+                f"mtl-jax: norm {settings.network.norm}: each image is normalised by the support set's moments "
+                "(--norm transductive: by those of all images asked for)",
+                file=sys.stderr,
+            )
+        return classifier
+
+    return Source(run, size, channels, adapt)
 
 
 def is_backbone(name: str) -> bool:
@@ -50,36 +119,51 @@ def is_backbone(name: str) -> bool:
     return not Path(name).is_dir() and (name in INFO or Path(name).suffix in WEIGHTS)
 
 
-def _of_run(args: Namespace) -> tuple[list, str]:
-    if hasattr(args, "image_size"):
-        raise ValueError("--image-size is for a backbone: a run has the size that it was trained on")
-    trained = runs.read_settings(args.run)
-    # The moments of a batch of queries depend on which images happen to be asked for together.
-    usual = "support" if trained.network.norm == "transductive" else trained.network.norm
-    settings = methods.change(trained, norm=getattr(args, "norm", usual))
-    from mtl_jax.app.predict import predict
+def expect(classifier: "Classifier", args: Namespace) -> "Estimate | None":
+    """What the support set says of the classifier, printed; None where no class has two images, or none is wanted."""
+    from mtl_jax.app.held_out import estimate
 
-    found = predict(settings, runs.load_theta(args.run, trained), args.support, args.query, args.invert)
-    if settings.network.norm != trained.network.norm and not hasattr(args, "norm"):
-        print(
-            f"mtl-jax: norm {settings.network.norm}: each image is normalised by the support set's moments "
-            "(--norm transductive: by those of all images asked for)",
-            file=sys.stderr,
-        )
-    return found, settings.network.norm
+    parts = getattr(args, "folds", None)
+    if parts == 1:
+        raise ValueError("--folds 1 leaves nothing to learn from: give 2 or more, or 0 for no estimate")
+    if parts == 0 or classifier.held_out is None:
+        return None
+    found = estimate(classifier.held_out(parts))
+    if found is None:
+        print("mtl-jax: no class has two images: how good to expect cannot be said", file=sys.stderr)
+        return None
+    shares = (f"{100 * share:.0f}" for share in found[:3])
+    text = "mtl-jax: norm {}; expect {} % right ({} to {}): so the {} support images do, each judged by the others"
+    print(text.format(classifier.norm, *shares, found.images), file=sys.stderr)
+    return found
 
 
-def _of_backbone(args: Namespace) -> tuple[list, str]:
-    if hasattr(args, "norm") or args.invert:
-        raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm and --invert out")
-    from mtl_jax.app.predict import predict_frozen
+def said(found: "Estimate") -> dict[str, Any]:
+    """An estimate as JSON has it."""
+    names = ("accuracy", "images", "temperature", "ece_before", "ece_after", "nll")
+    return {k: getattr(found, k) for k in names} | {"ci95": [found.low, found.high]}
 
-    found, expected = predict_frozen(args.run, args.support, args.query, getattr(args, "image_size", None))
-    if expected is not None:
-        shares = (f"{100 * share:.0f}" for share in (expected.accuracy, expected.low, expected.high))
-        text = "mtl-jax: norm frozen; expect {} % right ({} to {}): so the {} support images do, each left out in turn"
-        print(text.format(*shares, expected.images), file=sys.stderr)
-    return found, "frozen"
+
+def check_writable(path: Path | None) -> None:
+    """Raise unless a file can be written there, before anything is computed."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} in: make it first")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise ValueError(f"{path} cannot be written: give the name of a file in a folder of yours")
+
+
+def _side(backbone: str) -> int:
+    from mtl_jax.models.info import INFO
+
+    return INFO[backbone].input_size if backbone in INFO else 224
+
+
+def _row(each: Any) -> dict[str, Any]:
+    row = {"file": str(each.file), "class": each.label, "probability": each.probability, "second": each.second}
+    return row if each.truth is None else row | {"true": each.truth}
 
 
 def features_options(parser: Parser, learner: str | None) -> None:

@@ -1,0 +1,189 @@
+"""How good a classifier will be, from its support set alone: each image judged by a learner that has not seen it."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax.run.metrics import wilson
+from mtl_jax.run.parallel import auto_chunk, map_in_chunks
+from mtl_jax.types import Array, Episode, Learner, PyTree
+
+ONE_BY_ONE = 30  # up to as many images are left out each alone, more in PARTS
+PARTS = 10
+TEMPERATURES = 2.0 ** np.linspace(-6, 6, 61)  # what logits are multiplied by, the best of which is taken
+BINS = 15  # of confidence, for the calibration error
+
+
+class HeldOut(NamedTuple):
+    """The support images of classes of two or more, each left out: logits [m, ways], and labels [m]."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+
+
+class Estimate(NamedTuple):
+    """What to expect of new images, if they are like the support set's.
+
+    Attributes:
+        accuracy, low, high: share of the left-out images that is right, and its 95 % interval.
+        images: how many were left out.
+        temperature: what logits are multiplied by for probabilities as likely as they say.
+        ece_before, ece_after: calibration error of the left-out images without and with it, in 15 bins.
+        nll: their mean -log p(own class), with it.
+        confidences: [images] each one's logit of its likeliest class, ascending: what `threshold` looks at.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    images: int
+    temperature: float
+    ece_before: float
+    ece_after: float
+    nll: float
+    confidences: np.ndarray
+
+
+def left_out_of_means(features: np.ndarray, labels: np.ndarray) -> HeldOut:
+    """Squared distances of each image to the class means of the others, in place of logits.
+
+    Args:
+        features: [n, d].
+        labels: [n] in [0, classes).
+    """
+    count = np.bincount(labels)
+    sums = np.zeros((len(count), features.shape[1]), np.float64)
+    np.add.at(sums, labels, features)
+    judged = np.flatnonzero(count[labels] > 1)
+    own, distances = labels[judged], np.zeros((len(judged), len(count)))
+    means = sums / count[:, None]
+    for row, (i, k) in enumerate(zip(judged, own, strict=True)):
+        mine = (sums[k] - features[i]) / (count[k] - 1)
+        distances[row] = ((features[i] - means) ** 2).sum(-1)
+        distances[row, k] = ((features[i] - mine) ** 2).sum()
+    return HeldOut(distances, own)
+
+
+def refitted(
+    learner: Learner, theta: PyTree, x: Array, labels: np.ndarray, parts: int | None = None, together: bool = False
+) -> HeldOut:
+    """Logits of each image by a learner that has adapted to the others.
+
+    phi_p = adapt(theta, all but part p);  logits of part p = predict(theta, phi_p, part p)
+
+    Args:
+        learner: the method, for as many ways as there are classes.
+        theta: its meta-learned parameters.
+        x: [n, ...] the support set.
+        labels: [n] in [0, ways); a class of one image is never left out.
+        parts: into how many parts the images are divided; each its own up to 30 images, else 10.
+        together: whether queries are normalised by the moments of their batch: then all images are asked for, and
+            those of the part are looked at.
+
+    Returns:
+        HeldOut, in the order of x. A class has an image or more less to learn from than it will have, so that what
+        follows from this is a little low.
+    """
+    judged = np.flatnonzero(np.bincount(labels)[labels] > 1)
+    if not len(judged):
+        return HeldOut(np.zeros((0, int(labels.max()) + 1)), labels[:0])
+    kept, tested = split(labels, min(parts or (len(judged) if len(judged) <= ONE_BY_ONE else PARTS), len(judged)))
+    y = jnp.asarray(labels)
+
+    @jax.jit
+    def logits(theta: PyTree, x: Array) -> Array:
+        def of_part(part: tuple[Array, Array]) -> Array:
+            keep, test = part
+            phi = learner.adapt(theta, x[keep], y[keep])
+            return learner.predict(theta, phi, x)[test] if together else learner.predict(theta, phi, x[test])
+
+        both = jnp.asarray(kept), jnp.asarray(np.maximum(tested, 0))
+        one = Episode(x[: kept.shape[1]], y, x[: len(labels) if together else tested.shape[1]], y)
+        return map_in_chunks(of_part, both, auto_chunk(one, len(kept)))
+
+    seen = np.asarray(logits(theta, x), np.float64)  # [parts, most, ways]
+    found = np.zeros((len(labels), seen.shape[-1]))
+    found[tested[tested >= 0]] = seen[tested >= 0]
+    return HeldOut(found[judged], labels[judged])
+
+
+def split(labels: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the images of classes of two or more, no class as a whole in one part.
+
+    Args:
+        labels: [n] in [0, classes).
+        parts: from 2 to the number of such images.
+
+    Returns:
+        (kept [parts, n - most] the images to learn from, tested [parts, most] those left out, -1 where a part has one
+        less than the others). All parts are of one shape, for one program: those that test less leave out one more
+        image of the largest class.
+    """
+    count = np.bincount(labels)
+    judged = np.flatnonzero(count[labels] > 1)
+    judged = judged[np.argsort(labels[judged], kind="stable")]  # neighbours, of a class, go to different parts
+    most = -(-len(judged) // parts)
+    tested = np.full((parts, most), -1)
+    kept = np.zeros((parts, len(labels) - most), int)
+    for part in range(parts):
+        mine = judged[part::parts]
+        tested[part, : len(mine)] = mine
+        rest = np.setdiff1d(np.arange(len(labels)), mine)
+        if len(mine) < most:
+            left = np.bincount(labels[rest], minlength=len(count))
+            rest = np.delete(rest, np.flatnonzero(labels[rest] == left.argmax())[-1])
+        kept[part] = rest
+    return kept, tested
+
+
+def estimate(held: HeldOut) -> Estimate | None:
+    """What the left-out images say; None where there are none.
+
+    The temperature has the least mean -log p(own class), with one left-out image more than there are given to all
+    classes alike, so that a few images that are all right do not make it infinite. The error after it is of each image
+    under the temperature of the others.
+    """
+    logits, labels = held
+    if not len(labels):
+        return None
+    n = len(labels)
+    rows = np.arange(n)
+    log_p = np.stack([_log_softmax(t * logits) for t in TEMPERATURES])  # [temperatures, n, ways]
+    loss = -log_p[:, rows, labels]
+    prior = -np.maximum(log_p, -1e3).mean((1, 2))
+    chosen = int((loss.sum(1) + prior).argmin())
+    others = (loss.sum(1)[:, None] - loss + prior[:, None]).argmin(0)  # [n]
+    right = logits.argmax(1) == labels
+    share = float(right.mean())
+    before, after = np.exp(_log_softmax(logits)).max(1), np.exp(log_p[others, rows]).max(1)
+    return Estimate(
+        share,
+        *wilson(share, n),
+        n,
+        float(TEMPERATURES[chosen]),
+        calibration_error(before, right),
+        calibration_error(after, right),
+        float(loss[others, rows].mean()),
+        np.sort(logits.max(1)),
+    )
+
+
+def threshold(confidences: np.ndarray, rate: float) -> float:
+    """The confidence below which a class is left empty: floor(rate n) of the n left-out images lie below it."""
+    return float(np.sort(confidences)[math.floor(rate * len(confidences))])
+
+
+def calibration_error(sure: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error: sum over bins of |mean confidence - share right| times the bin's share of images."""
+    place = np.clip((sure * BINS).astype(int), 0, BINS - 1)
+    gaps = np.zeros(BINS)
+    np.add.at(gaps, place, sure - right)
+    return float(np.abs(gaps).sum() / len(sure))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    top = logits - logits.max(-1, keepdims=True)
+    return top - np.log(np.exp(top).sum(-1, keepdims=True))
