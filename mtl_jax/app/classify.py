@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from argparse import SUPPRESS, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,8 @@ from mtl_jax.app.options import Parser
 if TYPE_CHECKING:
     from mtl_jax.app.classifier import Classifier
     from mtl_jax.app.held_out import Estimate
-    from mtl_jax.app.pictures import Support
+    from mtl_jax.app.pictures import Queries, Support
+    from mtl_jax.app.predict import Prediction, Score
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")  # a file of a backbone's weights, and not a run
 
 
@@ -64,7 +65,7 @@ def predict(args: Namespace) -> None:
     queries = read_queries(args.query, known.names, source.size, source.channels)
     classifier = source.adapt(known)
     expected = expect(classifier, args)
-    found, _ = answer(classifier, queries, expected.temperature if expected else 1.0)
+    found, compared = answer(classifier, queries, expected.temperature if expected else 1.0)
     scored = score(found, classifier.names)
     result: dict[str, Any] = {"norm": classifier.norm, "predictions": [_row(each) for each in found]}
     result["skipped"] = [str(path) for path in (*known.skipped, *queries.skipped)]
@@ -73,6 +74,9 @@ def predict(args: Namespace) -> None:
     if args.csv:
         write_csv(found, args.csv)
         print(f"{len(found)} predictions in {args.csv}", file=sys.stderr)
+    if args.html:
+        _write_page(args, classifier, known, queries, found, compared, expected, scored)
+        print(f"{len(found)} predictions in {args.html}", file=sys.stderr)
     if args.json:
         print(json.dumps(result))
         return
@@ -81,6 +85,45 @@ def predict(args: Namespace) -> None:
             print(f"{each.file}\t{each.label}\t{each.probability:.3f}\t{each.second}")
     if scored:
         print(table_of(scored))
+
+
+def _write_page(
+    args: Namespace,
+    classifier: "Classifier",
+    known: "Support",
+    queries: "Queries",
+    found: "Sequence[Prediction]",
+    compared: Any,
+    expected: "Estimate | None",
+    scored: "Score | None",
+) -> None:
+    from mtl_jax.app.classifier import run
+    from mtl_jax.app.page import write_page
+
+    facts, notes = [], [f"Norm {classifier.norm}. Nearest pictures are by the learner's {classifier.compares}."]
+    if scored:
+        facts.append(("right", _percent(scored.accuracy), f"{_between(scored)} of {len(found)} pictures"))
+    if expected:
+        facts.append(("to be expected", _percent(expected.accuracy), f"{_between(expected)}, by the support set"))
+        notes.append(
+            f"To be expected: so many of the {expected.images} labelled pictures are right, each judged by a learner "
+            "that has not seen it; in brackets the 95 % interval. Probabilities are calibrated by them (temperature "
+            f"{expected.temperature:.3g}; calibration error {expected.ece_before:.3f} before, "
+            f"{expected.ece_after:.3f} after)."
+        )
+    if skipped := len(known.skipped) + len(queries.skipped):
+        facts.append(("not read", str(skipped), "named below"))
+    both = compared, run(classifier, known.images)[1]
+    name = Path(args.run).name
+    write_page(args.html, name, found, queries, both, known, classifier.names, facts, scored, notes)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _between(of: "Estimate | Score") -> str:
+    return f"({100 * of.low:.0f} to {100 * of.high:.0f})"
 
 
 def find_source(run: str, args: Namespace) -> Source:
