@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtl_jax.app import methods, options, runs
+from mtl_jax.app.export import is_exported
 from mtl_jax.app.options import Parser
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ class Source(NamedTuple):
 
 def predict_options(parser: Parser, learner: str | None) -> None:
     """Those of `mtl-jax predict`."""
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or a frozen backbone: lite0, or a file of weights")
-    parser.add_argument("--support", type=Path, required=True, help="folder: one sub-folder of images per class")
+    text = "folder of a run, a frozen backbone (lite0, or a file of weights), or what mtl-jax export wrote"
+    parser.add_argument("run", metavar="RUN", help=text)
+    text = "folder: one sub-folder of images per class; not for what is exported"
+    parser.add_argument("--support", type=Path, help=text)
     text = "a folder of images, with a sub-folder per class where these are known, or image files"
     parser.add_argument("--query", type=Path, nargs="+", required=True, help=text)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write file, class, probability and second best here")
@@ -40,7 +43,7 @@ def predict_options(parser: Parser, learner: str | None) -> None:
     options.add_common(parser, "--json", "--no-cache")
 
 
-def add_adapting(parser: Parser) -> None:
+def add_adapting(parser: Parser, norm: bool = True) -> None:
     """What predict and export have in common."""
     parser.add_argument("--invert", action="store_true", help="dark ink on light paper, for runs on glyphs or omniglot")
     size = options.count("image_size", 4096)
@@ -49,7 +52,8 @@ def add_adapting(parser: Parser) -> None:
     text = "parts of the support set that are left out in turn, to say how good to expect; 0 for none "
     text += "(default: each image alone up to 30, else 10)"
     parser.add_argument("--folds", type=parts, default=SUPPRESS, metavar="N", help=text)
-    options.add_norm(parser, "support, where the run has transductive: each image is then on its own")
+    if norm:
+        options.add_norm(parser, "support, where the run has transductive: each image is then on its own")
 
 
 def predict(args: Namespace) -> None:
@@ -60,15 +64,22 @@ def predict(args: Namespace) -> None:
     from mtl_jax.app.predict import as_dict, score, table_of, write_csv
     from mtl_jax.app.predict import predict as answer
 
-    source = find_source(args.run, args)
-    known = read_support(args.support, source.size, source.channels)
-    queries = read_queries(args.query, known.names, source.size, source.channels)
-    classifier = source.adapt(known)
-    expected = expect(classifier, args)
+    known = expected = None
+    if is_exported(args.run):
+        classifier, expected = _exported(args)
+        queries = read_queries(args.query, classifier.names, classifier.shape[0], classifier.shape[2])
+    else:
+        if args.support is None:
+            raise ValueError("no support set: give --support a folder with one sub-folder of images per class")
+        source = find_source(args.run, args)
+        known = read_support(args.support, source.size, source.channels)
+        queries = read_queries(args.query, known.names, source.size, source.channels)
+        classifier = source.adapt(known)
+        expected = expect(classifier, args)
     found, compared = answer(classifier, queries, expected.temperature if expected else 1.0)
     scored = score(found, classifier.names)
     result: dict[str, Any] = {"norm": classifier.norm, "predictions": [_row(each) for each in found]}
-    result["skipped"] = [str(path) for path in (*known.skipped, *queries.skipped)]
+    result["skipped"] = [str(path) for path in (*(known.skipped if known else ()), *queries.skipped)]
     result |= {"expected": said(expected)} if expected else {}
     result |= as_dict(scored) if scored else {}
     if args.csv:
@@ -90,7 +101,7 @@ def predict(args: Namespace) -> None:
 def _write_page(
     args: Namespace,
     classifier: "Classifier",
-    known: "Support",
+    known: "Support | None",
     queries: "Queries",
     found: "Sequence[Prediction]",
     compared: Any,
@@ -100,7 +111,9 @@ def _write_page(
     from mtl_jax.app.classifier import run
     from mtl_jax.app.page import write_page
 
-    facts, notes = [], [f"Norm {classifier.norm}. Nearest pictures are by the learner's {classifier.compares}."]
+    facts, notes = [], [f"Norm {classifier.norm}."]
+    if known:
+        notes.append(f"The nearest pictures are those whose {classifier.compares} of the learner are nearest.")
     if scored:
         facts.append(("right", _percent(scored.accuracy), f"{_between(scored)} of {len(found)} pictures"))
     if expected:
@@ -111,9 +124,9 @@ def _write_page(
             f"{expected.temperature:.3g}; calibration error {expected.ece_before:.3f} before, "
             f"{expected.ece_after:.3f} after)."
         )
-    if skipped := len(known.skipped) + len(queries.skipped):
+    if skipped := len(known.skipped if known else ()) + len(queries.skipped):
         facts.append(("not read", str(skipped), "named below"))
-    both = compared, run(classifier, known.images)[1]
+    both = (compared, run(classifier, known.images)[1]) if known else None
     name = Path(args.run).name
     write_page(args.html, name, found, queries, both, known, classifier.names, facts, scored, notes)
 
@@ -124,6 +137,19 @@ def _percent(share: float) -> str:
 
 def _between(of: "Estimate | Score") -> str:
     return f"({100 * of.low:.0f} to {100 * of.high:.0f})"
+
+
+def _exported(args: Namespace) -> "tuple[Classifier, Estimate | None]":
+    from mtl_jax.app.export import load_exported
+
+    given = {"support": args.support, "invert": args.invert or None, **vars(args)}
+    if odd := [k for k in ("support", "invert", "norm", "image_size", "folds") if given.get(k)]:
+        flag = odd[0].replace("_", "-")
+        raise ValueError(f"{args.run} is exported, its support set and settings inside: leave --{flag} out")
+    classifier, expected = load_exported(Path(args.run))
+    if expected:
+        print(_expectation(classifier, expected), file=sys.stderr)
+    return classifier, expected
 
 
 def find_source(run: str, args: Namespace) -> Source:
@@ -175,10 +201,14 @@ def expect(classifier: "Classifier", args: Namespace) -> "Estimate | None":
     if found is None:
         print("mtl-jax: no class has two images: how good to expect cannot be said", file=sys.stderr)
         return None
+    print(_expectation(classifier, found), file=sys.stderr)
+    return found
+
+
+def _expectation(classifier: "Classifier", found: "Estimate") -> str:
     shares = (f"{100 * share:.0f}" for share in found[:3])
     text = "mtl-jax: norm {}; expect {} % right ({} to {}): so the {} support images do, each judged by the others"
-    print(text.format(classifier.norm, *shares, found.images), file=sys.stderr)
-    return found
+    return text.format(classifier.norm, *shares, found.images)
 
 
 def said(found: "Estimate") -> dict[str, Any]:

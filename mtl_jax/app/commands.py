@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_jax.app import classify, listings, methods, options, runs
+from mtl_jax.app import classify, export, listings, methods, options, runs
 from mtl_jax.app.options import Parser
 from mtl_jax.app.settings import Settings
 
@@ -252,6 +252,7 @@ COMMANDS = {  # name: (what it does, its options, one line about it)
     "pretrain": (train, train_options, "Train a network on all source classes, for others to start from."),
     "eval": (evaluate, eval_options, "Measure a run on test episodes."),
     "predict": (classify.predict, classify.predict_options, "Classify images by a folder of examples."),
+    "export": (export.export, export.export_options, "Write a classifier of a folder of examples as a program."),
     "features": (classify.features, classify.features_options, "Write a frozen backbone's features of a data set."),
     "bench": (bench, bench_options, "Time a compiled meta-step on made-up episodes."),
     "datasets": (listings.datasets, listings.datasets_options, "List the data sets, or prepare one."),
