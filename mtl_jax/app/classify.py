@@ -16,17 +16,28 @@ if TYPE_CHECKING:
     from mtl_jax.app.classifier import Classifier
     from mtl_jax.app.held_out import Estimate
     from mtl_jax.app.pictures import Queries, Support
-    from mtl_jax.app.predict import Prediction, Score
+
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")  # a file of a backbone's weights, and not a run
 
 
 class Source(NamedTuple):
-    """A run or a backbone: its name, the images it reads, and the function that adapts it to a support set."""
+    """A run or a backbone: its name, the images it reads, what adapts it to a support set, and what to tell of it."""
 
     name: str
     size: int
     channels: int
     adapt: "Callable[[Support], Classifier]"
+    note: str = ""
+
+
+class Candidate(NamedTuple):
+    """A classifier that is ready: its support set (None where it was exported), what to expect and to tell of it."""
+
+    name: str
+    classifier: "Classifier"
+    known: "Support | None"
+    expected: "Estimate | None"
+    note: str = ""
 
 
 def predict_options(parser: Parser, learner: str | None) -> None:
@@ -39,6 +50,11 @@ def predict_options(parser: Parser, learner: str | None) -> None:
     parser.add_argument("--query", type=Path, nargs="+", required=True, help=text)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write file, class, probability and second best here")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with the pictures here")
+    text = "other runs and backbones, of which and RUN the one is taken that does best inside the support set"
+    parser.add_argument("--choose", nargs="+", default=[], metavar="RUN", help=text)
+    rate = options.value_of("reject", float, {"least": 0.0, "most": 0.999})
+    text = "leave the class empty where none fits: as many of the support set's own images would be, left out"
+    parser.add_argument("--reject", type=rate, metavar="RATE", help=text)
     add_adapting(parser)
     options.add_common(parser, "--json", "--no-cache")
 
@@ -60,107 +76,83 @@ def predict(args: Namespace) -> None:
     """Classify images by a folder of examples."""
     for path in (args.csv, args.html):
         check_writable(path)
-    from mtl_jax.app.pictures import read_queries, read_support
-    from mtl_jax.app.predict import as_dict, score, table_of, write_csv
+    from mtl_jax.app import report
+    from mtl_jax.app.held_out import threshold
     from mtl_jax.app.predict import predict as answer
+    from mtl_jax.app.predict import score, write_csv
 
-    known = expected = None
-    if is_exported(args.run):
-        classifier, expected = _exported(args)
-        queries = read_queries(args.query, classifier.names, classifier.shape[0], classifier.shape[2])
-    else:
-        if args.support is None:
-            raise ValueError("no support set: give --support a folder with one sub-folder of images per class")
-        source = find_source(args.run, args)
-        known = read_support(args.support, source.size, source.channels)
-        queries = read_queries(args.query, known.names, source.size, source.channels)
-        classifier = source.adapt(known)
-        expected = expect(classifier, args)
-    found, compared = answer(classifier, queries, expected.temperature if expected else 1.0)
+    ready, queries = _exported(args) if is_exported(args.run) else _adapted(args)
+    choices: list[dict[str, Any]] = []
+    chosen, reject = ready[0], None
+    if args.choose:
+        chosen, choices = choose(ready)
+    tell(chosen)
+    name, classifier, known, expected, _ = chosen
+    if queries.images.shape[1:] != classifier.shape:
+        queries = _queries(args, classifier.names, classifier.shape[0], classifier.shape[2], quiet=True)
+    if args.reject is not None:
+        if expected is None:
+            raise ValueError("--reject needs a class with two labelled images or more, to find its threshold by")
+        reject = args.reject, threshold(expected.confidences, args.reject)
+    temperature = expected.temperature if expected else 1.0
+    found, compared = answer(classifier, queries, temperature, reject and reject[1])
     scored = score(found, classifier.names)
-    result: dict[str, Any] = {"norm": classifier.norm, "predictions": [_row(each) for each in found]}
-    result["skipped"] = [str(path) for path in (*(known.skipped if known else ()), *queries.skipped)]
-    result |= {"expected": said(expected)} if expected else {}
-    result |= as_dict(scored) if scored else {}
+    name = Path(name).name
+    all_of_it = report.Report(name, classifier, known, queries, found, compared, expected, scored, reject, choices)
+    if reject:
+        print(f"mtl-jax: {all_of_it.empty} of {len(found)} images are left without a class", file=sys.stderr)
     if args.csv:
         write_csv(found, args.csv)
-        print(f"{len(found)} predictions in {args.csv}", file=sys.stderr)
     if args.html:
-        _write_page(args, classifier, known, queries, found, compared, expected, scored)
-        print(f"{len(found)} predictions in {args.html}", file=sys.stderr)
+        report.as_page(all_of_it, args.html)
+    for path in filter(None, (args.csv, args.html)):
+        print(f"{len(found)} predictions in {path}", file=sys.stderr)
     if args.json:
-        print(json.dumps(result))
-        return
-    if not args.csv and not args.html:
-        for each in found:
-            print(f"{each.file}\t{each.label}\t{each.probability:.3f}\t{each.second}")
-    if scored:
-        print(table_of(scored))
+        print(json.dumps(report.as_json(all_of_it)))
+    elif text := report.as_text(all_of_it, rows=not (args.csv or args.html)):
+        print(text)
 
 
-def _write_page(
-    args: Namespace,
-    classifier: "Classifier",
-    known: "Support | None",
-    queries: "Queries",
-    found: "Sequence[Prediction]",
-    compared: Any,
-    expected: "Estimate | None",
-    scored: "Score | None",
-) -> None:
-    from mtl_jax.app.classifier import run
-    from mtl_jax.app.page import write_page
+def choose(ready: "Sequence[Candidate]") -> "tuple[Candidate, list[dict[str, Any]]]":
+    """(The candidate that is right most often inside the support set, and of equals the likeliest; a row for each)."""
+    from mtl_jax.app.report import estimate_as_dict
 
-    facts, notes = [], [f"Norm {classifier.norm}."]
-    if known:
-        notes.append(f"The nearest pictures are those whose {classifier.compares} of the learner are nearest.")
-    if scored:
-        facts.append(("right", _percent(scored.accuracy), f"{_between(scored)} of {len(found)} pictures"))
-    if expected:
-        facts.append(("to be expected", _percent(expected.accuracy), f"{_between(expected)}, by the support set"))
-        notes.append(
-            f"To be expected: so many of the {expected.images} labelled pictures are right, each judged by a learner "
-            "that has not seen it; in brackets the 95 % interval. Probabilities are calibrated by them (temperature "
-            f"{expected.temperature:.3g}; calibration error {expected.ece_before:.3f} before, "
-            f"{expected.ece_after:.3f} after)."
-        )
-    if skipped := len(known.skipped if known else ()) + len(queries.skipped):
-        facts.append(("not read", str(skipped), "named below"))
-    both = (compared, run(classifier, known.images)[1]) if known else None
-    name = Path(args.run).name
-    write_page(args.html, name, found, queries, both, known, classifier.names, facts, scored, notes)
+    if any(each.expected is None for each in ready):
+        raise ValueError("--choose needs a class with two labelled images or more, to choose by")
+    chosen = max(ready, key=lambda each: (each.expected.accuracy, -each.expected.nll) if each.expected else (0.0, 0.0))
+    wide = max(len(each.name) for each in ready)
+    rows = []
+    for each in ready:
+        assert each.expected is not None
+        row = estimate_as_dict(each.expected)
+        rows.append({"run": each.name, "chosen": each is chosen, **row})
+        shares = "{:5.1f} % ({:.0f} to {:.0f})".format(*(100 * share for share in each.expected[:3]))
+        mark = "  chosen" if each is chosen else ""
+        print(f"mtl-jax: {each.name:<{wide}}  {shares}, -log p {each.expected.nll:.3f}{mark}", file=sys.stderr)
+    return chosen, rows
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def adapt_and_expect(source: Source, known: "Support", args: Namespace) -> Candidate:
+    """Adapt a run or a backbone to a support set, and see how good it will be."""
+    classifier = source.adapt(known)
+    return Candidate(source.name, classifier, known, expect(classifier, args), source.note)
 
 
-def _between(of: "Estimate | Score") -> str:
-    return f"({100 * of.low:.0f} to {100 * of.high:.0f})"
+def find_source(run: str, args: Namespace, alone: bool = True) -> Source:
+    """A run or a backbone by its name, before it has seen a picture.
 
-
-def _exported(args: Namespace) -> "tuple[Classifier, Estimate | None]":
-    from mtl_jax.app.export import load_exported
-
-    given = {"support": args.support, "invert": args.invert or None, **vars(args)}
-    if odd := [k for k in ("support", "invert", "norm", "image_size", "folds") if given.get(k)]:
-        flag = odd[0].replace("_", "-")
-        raise ValueError(f"{args.run} is exported, its support set and settings inside: leave --{flag} out")
-    classifier, expected = load_exported(Path(args.run))
-    if expected:
-        print(_expectation(classifier, expected), file=sys.stderr)
-    return classifier, expected
-
-
-def find_source(run: str, args: Namespace) -> Source:
-    """A run or a backbone by its name, before it has seen a picture."""
+    Args:
+        run: the name.
+        args: what was given of `add_adapting`'s options.
+        alone: whether options that do not concern it are refused, as nothing else is there that they could concern.
+    """
     from mtl_jax.app.classifier import image_shape_of, of_backbone, of_run
 
     if is_backbone(run):
-        if hasattr(args, "norm") or args.invert:
+        if alone and (hasattr(args, "norm") or args.invert):
             raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm and --invert out")
         return Source(run, getattr(args, "image_size", None) or _side(run), 3, lambda known: of_backbone(run, known))
-    if hasattr(args, "image_size"):
+    if alone and hasattr(args, "image_size"):
         raise ValueError("--image-size is for a backbone: a run has the size that it was trained on")
     trained = runs.read_settings(run)
     # The moments of a batch of queries depend on which images happen to be asked for together.
@@ -169,16 +161,13 @@ def find_source(run: str, args: Namespace) -> Source:
     size, _, channels = image_shape_of(settings)
 
     def adapt(known: "Support") -> "Classifier":
-        classifier = of_run(settings, runs.load_theta(run, trained), known, args.invert)
-        if settings.network.norm != trained.network.norm and not hasattr(args, "norm"):
-            print(
-                f"mtl-jax: norm {settings.network.norm}: each image is normalised by the support set's moments "
-                "(--norm transductive: by those of all images asked for)",
-                file=sys.stderr,
-            )
-        return classifier
+        return of_run(settings, runs.load_theta(run, trained), known, args.invert)
 
-    return Source(run, size, channels, adapt)
+    note = (
+        "each image is normalised by the support set's moments (--norm transductive: by those of all images asked for)"
+    )
+    changed = settings.network.norm != trained.network.norm and not hasattr(args, "norm")
+    return Source(run, size, channels, adapt, note if changed else "")
 
 
 def is_backbone(name: str) -> bool:
@@ -193,28 +182,33 @@ def expect(classifier: "Classifier", args: Namespace) -> "Estimate | None":
     from mtl_jax.app.held_out import estimate
 
     parts = getattr(args, "folds", None)
-    if parts == 1:
-        raise ValueError("--folds 1 leaves nothing to learn from: give 2 or more, or 0 for no estimate")
     if parts == 0 or classifier.held_out is None:
         return None
     found = estimate(classifier.held_out(parts))
-    if found is None:
+    if found is None and not getattr(args, "choose", None) and getattr(args, "reject", None) is None:
         print("mtl-jax: no class has two images: how good to expect cannot be said", file=sys.stderr)
-        return None
-    print(_expectation(classifier, found), file=sys.stderr)
     return found
 
 
-def _expectation(classifier: "Classifier", found: "Estimate") -> str:
-    shares = (f"{100 * share:.0f}" for share in found[:3])
-    text = "mtl-jax: norm {}; expect {} % right ({} to {}): so the {} support images do, each judged by the others"
-    return text.format(classifier.norm, *shares, found.images)
+def tell(candidate: Candidate) -> None:
+    """What it is normalised by and what to expect of it, for people."""
+    norm, found = candidate.classifier.norm, candidate.expected
+    if candidate.note:
+        print(f"mtl-jax: norm {norm}: {candidate.note}", file=sys.stderr)
+    if found is not None:
+        shares = (f"{100 * share:.0f}" for share in found[:3])
+        text = "mtl-jax: norm {}; expect {} % right ({} to {}): so the {} support images do, each judged by the others"
+        print(text.format(norm, *shares, found.images), file=sys.stderr)
 
 
-def said(found: "Estimate") -> dict[str, Any]:
-    """An estimate as JSON has it."""
-    names = ("accuracy", "images", "temperature", "ece_before", "ece_after", "nll")
-    return {k: getattr(found, k) for k in names} | {"ci95": [found.low, found.high]}
+def check_folds(args: Namespace) -> None:
+    """Raise where --folds leaves nothing to learn from, or nothing that other options need."""
+    parts = getattr(args, "folds", None)
+    if parts == 1:
+        raise ValueError("--folds 1 leaves nothing to learn from: give 2 or more, or 0 for no estimate")
+    for flag in ("choose", "reject"):
+        if parts == 0 and getattr(args, flag, None) not in (None, []):
+            raise ValueError(f"--{flag} goes by the images that are left out: leave --folds 0 out")
 
 
 def check_writable(path: Path | None) -> None:
@@ -228,35 +222,48 @@ def check_writable(path: Path | None) -> None:
         raise ValueError(f"{path} cannot be written: give the name of a file in a folder of yours")
 
 
+def _adapted(args: Namespace) -> "tuple[list[Candidate], Queries]":
+    """RUN and all that --choose names, adapted, and the queries as RUN reads them: what is wrong is said first."""
+    from mtl_jax.app.pictures import read_support
+
+    if args.support is None:
+        raise ValueError("no support set: give --support a folder with one sub-folder of images per class")
+    check_folds(args)
+    if odd := [name for name in args.choose if is_exported(name)]:
+        raise ValueError(f"{odd[0]} is exported, and cannot be judged by the support set: leave it out of --choose")
+    names = list(dict.fromkeys((args.run, *args.choose)))
+    first, *others = [find_source(name, args, alone=len(names) == 1) for name in names]
+    known = read_support(args.support, first.size, first.channels)
+    queries = _queries(args, known.names, first.size, first.channels)
+    read = {(first.size, first.channels): known}
+    ready: list[Candidate] = []
+    for source in (first, *others):
+        shape = source.size, source.channels
+        if shape not in read:
+            read[shape] = read_support(args.support, *shape, quiet=True)
+        ready.append(adapt_and_expect(source, read[shape], args))
+    return ready, queries
+
+
+def _exported(args: Namespace) -> "tuple[list[Candidate], Queries]":
+    from mtl_jax.app.export import load_exported
+
+    for name in ("support", "invert", "norm", "image_size", "folds", "choose"):
+        if getattr(args, name, None) not in (None, False, []):
+            flag = name.replace("_", "-")
+            raise ValueError(f"{args.run} is exported, its support set and settings inside: leave --{flag} out")
+    classifier, expected = load_exported(Path(args.run))
+    queries = _queries(args, classifier.names, classifier.shape[0], classifier.shape[2])
+    return [Candidate(args.run, classifier, None, expected)], queries
+
+
+def _queries(args: Namespace, names: Sequence[str], size: int, channels: int, quiet: bool = False) -> "Queries":
+    from mtl_jax.app.pictures import read_queries
+
+    return read_queries(args.query, names, size, channels, args.reject is not None, quiet)
+
+
 def _side(backbone: str) -> int:
     from mtl_jax.models.info import INFO
 
     return INFO[backbone].input_size if backbone in INFO else 224
-
-
-def _row(each: Any) -> dict[str, Any]:
-    row = {"file": str(each.file), "class": each.label, "probability": each.probability, "second": each.second}
-    return row if each.truth is None else row | {"true": each.truth}
-
-
-def features_options(parser: Parser, learner: str | None) -> None:
-    """Those of `mtl-jax features`."""
-    parser.add_argument("backbone", metavar="BACKBONE", help="lite0, lite1, lite2, or a file of weights")
-    parser.add_argument("--dataset", required=True, help="a name (see mtl-jax datasets), or folder:/path and the like")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz", help="what npz:FILE.npz then reads")
-    size = options.count("image_size", 4096)
-    parser.add_argument("--image-size", type=size, metavar="N", help="pixels of a side (default: the backbone's)")
-    parser.add_argument("--split-file", help="JSON file of the classes of train, val and test")
-    options.add_common(parser, "--json", "--no-cache")
-
-
-def features(args: Namespace) -> None:
-    """Write the features that a frozen backbone has for every image of a data set."""
-    from mtl_jax.app.features import write_features
-    from mtl_jax.app.progress import counted
-
-    with counted("images") as say:
-        about = write_features(args.backbone, args.dataset, args.out, args.image_size, args.split_file, say)
-    result = {"backbone": args.backbone, "dataset": args.dataset, **about, "out": str(args.out)}
-    line = "{images} images of {image_size} pixels as {features} features, {images_per_s:.0f} images/s: {out}"
-    print(json.dumps(result) if args.json else line.format(**result))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_jax.app import classify, compare, evaluation, export, listings, methods, options, runs
+from mtl_jax.app import classify, compare, evaluation, export, features_command, listings, methods, options, runs
 from mtl_jax.app.evaluation import percent, plain
 from mtl_jax.app.options import Parser
 from mtl_jax.app.settings import Settings
@@ -183,7 +183,11 @@ COMMANDS = {  # name: (what it does, its options, one line about it)
     "compare": (compare.compare, compare.compare_options, "Measure runs on the same test episodes."),
     "predict": (classify.predict, classify.predict_options, "Classify images by a folder of examples."),
     "export": (export.export, export.export_options, "Write a classifier of a folder of examples as a program."),
-    "features": (classify.features, classify.features_options, "Write a frozen backbone's features of a data set."),
+    "features": (
+        features_command.features,
+        features_command.features_options,
+        "Write a frozen backbone's features of a data set.",
+    ),
     "bench": (bench, bench_options, "Time a compiled meta-step on made-up episodes."),
     "datasets": (listings.datasets, listings.datasets_options, "List the data sets, or prepare one."),
     "learners": (listings.learners, listings.learners_options, "List the methods, each with its paper."),

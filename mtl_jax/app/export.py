@@ -40,17 +40,19 @@ def export(args: Namespace) -> None:
         raise FileNotFoundError(f"no folder {out.parent} to write {out.name} in: make it first")
     if is_exported(args.run):
         raise ValueError(f"{args.run} is exported already: give export a run or a backbone")
-    from mtl_jax.app.classify import expect, find_source
+    from mtl_jax.app.classify import adapt_and_expect, check_folds, find_source, tell
     from mtl_jax.app.pictures import read_support
 
+    check_folds(args)
     source = find_source(args.run, args)
     known = read_support(args.support, source.size, source.channels)
-    classifier = source.adapt(known)
-    about = write_exported(out, classifier, expect(classifier, args), Path(args.run).name)
+    candidate = adapt_and_expect(source, known, args)
+    tell(candidate)
+    about = write_exported(out, candidate.classifier, candidate.expected, Path(args.run).name)
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"mtl-jax: {out} is for {', '.join(PLATFORMS)} by JAX {about['jax']} or newer", file=sys.stderr)
     shown = {k: about[k] for k in ("source", "norm", "classes", "image", "platforms")}
-    text = f"{len(classifier.names)} classes, {size / 2**20:.1f} MiB: {out}"
+    text = f"{len(known.names)} classes, {size / 2**20:.1f} MiB: {out}"
     print(json.dumps({**shown, "bytes": size, "out": str(out)}) if args.json else text)
 
 

@@ -153,14 +153,16 @@ def _card(each: Prediction, near: np.ndarray | None, known: Support | None) -> s
     verdict, kind = "", "open"
     if each.truth is not None:
         kind = "right" if each.truth == each.label else "wrong"
-        told = "right" if kind == "right" else f"wrong: it is {each.truth or 'none of the classes'}"
-        verdict = f'<p class="verdict">{escape(told)}</p>'
-    share, after = 100 * each.probability, "likeliest" if not each.label else "then"
+        said = "right" if kind == "right" else f"wrong: it is {each.truth or 'none of the classes'}"
+        verdict = f'<p class="verdict">{escape(said)}</p>'
+    share = 100 * each.probability
+    told = f"{share:.0f}&nbsp;%"  # of the likeliest class, which is named second where none fits
+    after = f"then {escape(second)}" if each.label else f"likeliest {escape(second)}, {told}"
     text = [
-        f"<b>{escape(label)}</b> {share:.0f}&nbsp;%",
+        f"<b>{escape(label)}</b> {told if each.label else ''}",
         f'<div class="bar"><i style="width:{share:.0f}%"></i></div>',
         verdict,
-        f'<p class="small">{after} {escape(second)}</p>' if second else "",
+        f'<p class="small">{after}</p>' if second else "",
         f'<p class="small">{escape(_short(each.file))}</p>',
     ]
     if near is not None and known is not None:
