@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.app import features
-from mtl_jax.app.held_out import HeldOut, left_out_of_means, refitted
+from mtl_jax.app.held_out import HeldOut, class_means, left_out_of_means, refitted
 from mtl_jax.app.methods import build_learner, find_method, network
 from mtl_jax.app.pictures import Support
 from mtl_jax.app.settings import Settings
@@ -31,7 +31,7 @@ class Classifier(NamedTuple):
         together: whether an image's outputs depend on the others of its batch.
         batch: images at a time, where they do not.
         held_out: (parts) -> HeldOut, the support set's images judged by the others in as many parts, None for as many
-            as suit; where there is no support set, None.
+            as suit (a backbone's are each left out alone); where there is no support set, None.
     """
 
     names: tuple[str, ...]
@@ -83,7 +83,8 @@ def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = Fal
 def of_backbone(name: str, known: Support) -> Classifier:
     """The nearest mean of a frozen backbone's features; nothing is trained.
 
-    c_k = mean of u(x) over the support of class k, u(x) = f(x) / ||f(x)||;  logits are -8 ||u(x) - c_k||^2
+    c_k = mean of u(x) over the support of class k, u(x) = f(x) / ||f(x)||;
+    logits are -8 (||u(x) - c_k||^2 - s^2 / n_k), with s^2 the spread within classes: see `class_means`
 
     Args:
         name: as `pretrained` takes it, or a file of weights.
@@ -95,20 +96,19 @@ def of_backbone(name: str, known: Support) -> Classifier:
     unit, params, _ = features.backbone_of(name)
     embed = jax.jit(unit)
     seen = in_batches(lambda x: embed(params, x), known.images, features.BATCH)
-    member = np.eye(len(known.names))[known.labels]  # [n, ways]
-    means = (member.T @ seen / member.sum(0)[:, None]).astype(np.float32)
+    means, excess = (jnp.asarray(a, jnp.float32) for a in class_means(seen, known.labels))
 
     def outputs(weights: PyTree, x: Array) -> tuple[Array, Array]:
-        params, means = weights
+        params, means, excess = weights
         u = unit(params, x)
-        return -SHARPNESS * jnp.square(u[:, None] - means).sum(-1), u
+        return -SHARPNESS * (jnp.square(u[:, None] - means).sum(-1) - excess), u
 
     def held_out(parts: int | None) -> HeldOut:
         held = left_out_of_means(seen, known.labels)
         return held._replace(logits=-SHARPNESS * held.logits)
 
     shape = known.images.shape[1:]
-    weights = (params, jnp.asarray(means))
+    weights = (params, means, excess)
     return Classifier(known.names, shape, "frozen", weights, outputs, "features", False, features.BATCH, held_out)
 
 

@@ -66,7 +66,7 @@ def add_adapting(parser: Parser, norm: bool = True) -> None:
     parser.add_argument("--image-size", type=size, default=SUPPRESS, metavar="N", help="a backbone's pixels of a side")
     parts = options.value_of("folds", int, {"least": 0, "most": 1000})
     text = "parts of the support set that are left out in turn, to say how good to expect; 0 for none "
-    text += "(default: each image alone up to 30, else 10)"
+    text += "(default: as many as the largest class has images, 10 at most)"
     parser.add_argument("--folds", type=parts, default=SUPPRESS, metavar="N", help=text)
     if norm:
         options.add_norm(parser, "support, where the run has transductive: each image is then on its own")
@@ -151,6 +151,10 @@ def find_source(run: str, args: Namespace, alone: bool = True) -> Source:
     if is_backbone(run):
         if alone and (hasattr(args, "norm") or args.invert):
             raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm and --invert out")
+        if alone and getattr(args, "folds", None):
+            raise ValueError(
+                "a backbone's images are each left out alone: leave --folds out, or give 0 for no estimate"
+            )
         return Source(run, getattr(args, "image_size", None) or _side(run), 3, lambda known: of_backbone(run, known))
     if alone and hasattr(args, "image_size"):
         raise ValueError("--image-size is for a backbone: a run has the size that it was trained on")

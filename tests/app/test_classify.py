@@ -93,9 +93,26 @@ def test_the_left_out_logits_of_means_are_those_of_plain_loops():
     judged = np.flatnonzero(labels != 2)  # a single image of its class stays
     np.testing.assert_array_equal(held.labels, labels[judged])
     for row, i in zip(held.logits, judged, strict=True):
-        rest = np.arange(8) != i
-        want = [((x[i] - x[rest & (labels == k)].mean(0)) ** 2).sum() for k in range(4)]
+        rest = [j for j in range(8) if j != i]
+        of = {k: [x[j] for j in rest if labels[j] == k] for k in range(4)}
+        spread = sum(((v - np.mean(of[k], 0)) ** 2).sum() for k in of for v in of[k]) / (7 - 4)
+        want = [((x[i] - np.mean(of[k], 0)) ** 2).sum() - spread / len(of[k]) for k in range(4)]
         np.testing.assert_allclose(row, want, rtol=1e-5)
+
+
+def test_a_class_of_many_images_draws_none_away_from_a_class_of_few():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(2, 50))
+    labels = np.array([0, 0] + 30 * [1])
+    gaps = []
+    for _ in range(300):
+        means, excess = held_out.class_means(centres[labels] + 2 * rng.normal(size=(32, 50)), labels)
+        between = centres.mean(0) + 2 * rng.normal(size=50)  # as near to the one as to the other
+        distances = np.square(between - means).sum(-1)
+        gaps.append((np.diff(distances)[0], np.diff(distances - excess)[0]))
+    bare, without = np.mean(gaps, 0)
+    assert bare < -80  # s^2 d (1 / 30 - 1 / 2) = -93
+    assert abs(without) < 4 * np.std([g[1] for g in gaps]) / 300**0.5
 
 
 def test_wilsons_interval_is_the_share_whose_test_just_fails():
@@ -111,6 +128,7 @@ def test_wilsons_interval_is_the_share_whose_test_just_fails():
         ("features lite0 --dataset digits --out {tmp}/absent/x.npz", "folder that exists"),
         ("features lite0 --dataset digits --out {tmp}/x.csv", ".npz file"),
         ("predict lite0 --support {tmp} --query {tmp} --norm support", "norm frozen"),
+        ("predict lite0 --support {tmp} --query {tmp} --folds 3", "leave --folds out"),
         ("predict lite0 --support {tmp}/absent --query {tmp}", "absent"),
         ("predict {tmp}/weights.safetensor --support {tmp} --query {tmp}", "config.json"),
     ],

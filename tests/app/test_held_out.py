@@ -24,7 +24,14 @@ def test_no_part_takes_a_whole_class_and_every_image_is_left_out_once():
                 assert set(labels[keep]) == set(range(4)), (sizes, parts)
 
 
-@pytest.mark.parametrize("parts", [None, 3])
+def test_classes_of_one_size_lose_one_image_each():
+    kept, tested = held_out.split(np.repeat(np.arange(4), 3), 3)
+    labels = np.repeat(np.arange(4), 3)
+    assert (np.sort(labels[tested], 1) == np.arange(4)).all()
+    assert (np.bincount(labels[kept[0]]) == 2).all()
+
+
+@pytest.mark.parametrize("parts", [None, 2])
 def test_refits_are_those_of_plain_loops(key, parts):
     rng = np.random.default_rng(0)
     labels = np.array([1, 0, 1, 2, 0, 2, 2, 3])
@@ -32,7 +39,7 @@ def test_refits_are_those_of_plain_loops(key, parts):
     learner = learners.maml(models.mlp(4, (6,)), inner_lr=0.1, inner_steps=2)
     theta = learner.init(key, x)
     held = held_out.refitted(learner, theta, x, labels, parts)
-    kept, tested = held_out.split(labels, parts or 7)
+    kept, tested = held_out.split(labels, parts or 3)
     want = {}
     for keep, test in zip(kept, tested, strict=True):
         phi = learner.adapt(theta, x[keep], jnp.asarray(labels[keep]))
@@ -50,7 +57,7 @@ def test_queries_that_are_normalised_together_are_judged_together(key):
     x = jnp.asarray(rng.uniform(size=(6, 16, 16, 1)), jnp.float32)
     learner = learners.protonet(models.conv4(None, 4), ways=2)
     theta = learner.init(key, x)
-    held = held_out.refitted(learner, theta, x, labels, together=True)
+    held = held_out.refitted(learner, theta, x, labels, 6, together=True)
     keep = np.delete(np.arange(6), 4)
     phi = learner.adapt(theta, x[keep], jnp.asarray(labels[keep]))
     np.testing.assert_allclose(held.logits[4], learner.predict(theta, phi, x)[4], rtol=2e-4, atol=2e-4)
