@@ -9,12 +9,14 @@ import numpy as np
 
 from mtl_jax.app import features
 from mtl_jax.app.held_out import HeldOut, class_means, left_out_of_means, refitted
-from mtl_jax.app.methods import build_learner, find_method, network
+from mtl_jax.app.methods import build_learner, change, find_method, network
+from mtl_jax.app.moments import batch_moments
 from mtl_jax.app.pictures import Support
 from mtl_jax.app.settings import Settings
 from mtl_jax.types import Array, Learner, PyTree
 
 BATCH = 256  # images at a time through a run's network
+TOGETHER = 2**19  # pixels of images that are normalised together in one batch; more are taken a few at a time
 SHARPNESS = 8.0  # what a backbone's squared distances are multiplied by, before any calibration
 
 
@@ -32,6 +34,8 @@ class Classifier(NamedTuple):
         batch: images at a time, where they do not.
         held_out: (parts) -> HeldOut, the support set's images judged by the others in as many parts, None for as many
             as suit (a backbone's are each left out alone); where there is no support set, None.
+        normalised_by: images -> the same classifier, which normalises by their moments and takes them a few at a time;
+            where an image's outputs depend on the others of its batch, else None.
     """
 
     names: tuple[str, ...]
@@ -43,6 +47,7 @@ class Classifier(NamedTuple):
     together: bool
     batch: int
     held_out: Callable[[int | None], HeldOut] | None
+    normalised_by: Callable[[np.ndarray], "Classifier"] | None = None
 
 
 def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = False) -> Classifier:
@@ -75,9 +80,27 @@ def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = Fal
     def held_out(parts: int | None) -> HeldOut:
         return refitted(learner, theta, x, np.asarray(known.labels), parts, together)
 
-    shape = image_shape_of(settings)
-    norm = settings.network.norm
-    return Classifier(known.names, shape, norm, (theta, phi), outputs, compares, together, BATCH, held_out)
+    names, shape, norm = known.names, image_shape_of(settings), settings.network.norm
+    few = max(1, min(BATCH, TOGETHER // (shape[0] * shape[1])))
+    whole = Classifier(names, shape, norm, (theta, phi), outputs, compares, together, few, held_out)
+    if not together or find_method(settings.learner).network == "maps":  # which are normalised pair by pair as well
+        return whole
+
+    def normalised_by(images: np.ndarray) -> Classifier:
+        """phi with the moments of all images, as a learner under norm="support" has those of the support set."""
+        frozen = change(settings, norm="support")
+        follower, body = build_learner(frozen, len(names)), _body(theta, phi)
+        net = network(frozen, len(names) if find_method(settings.learner).network == "head" else None)
+        stats = batch_moments(net, body, images, pixels, lambda f, x: in_batches(f, x, max(1, few // 4)))
+        compared, _ = _compared(frozen, follower, len(names))
+
+        def outputs(weights: PyTree, x: Array) -> tuple[Array, Array]:
+            theta, phi = weights
+            return follower.predict(theta, phi, pixels(x)), compared(theta, phi, pixels(x))
+
+        return whole._replace(weights=(theta, phi._replace(stats=stats)), outputs=outputs, together=False)
+
+    return whole._replace(normalised_by=normalised_by)
 
 
 def of_backbone(name: str, known: Support) -> Classifier:
@@ -126,6 +149,8 @@ def run(classifier: Classifier, images: np.ndarray) -> tuple[np.ndarray, np.ndar
     Raises:
         ValueError: outputs that are not finite.
     """
+    if classifier.normalised_by and len(images) * images.shape[1] * images.shape[2] > TOGETHER:
+        classifier = classifier.normalised_by(images)
     look = jax.jit(classifier.outputs)
     batch = len(images) if classifier.together else classifier.batch
     logits, compared = in_batches(lambda x: look(classifier.weights, x), images, batch)
@@ -161,11 +186,15 @@ def _compared(settings: Settings, learner: Learner, ways: int) -> tuple[Callable
     )
 
     def compared(theta: PyTree, phi: PyTree, x: Array) -> Array:
-        params = getattr(phi, "params", None)  # of a learner that adapts the network
-        if params is None:
-            params = theta["net"] if isinstance(theta, Mapping) and "net" in theta else theta
-        body = {k: v for k, v in params.items() if k != "head"} if isinstance(params, Mapping) else params
-        z = net.apply(body, x, getattr(phi, "stats", None))[0]
+        z = net.apply(_body(theta, phi), x, getattr(phi, "stats", None))[0]
         return z / jnp.maximum(jnp.linalg.norm(z, axis=-1, keepdims=True), 1e-12) if by_direction else z
 
     return compared, "features"
+
+
+def _body(theta: PyTree, phi: PyTree) -> PyTree:
+    """The network's parameters without a head, as a task uses them."""
+    params = getattr(phi, "params", None)  # of a learner that adapts the network
+    if params is None:
+        params = theta["net"] if isinstance(theta, Mapping) and "net" in theta else theta
+    return {k: v for k, v in params.items() if k != "head"} if isinstance(params, Mapping) else params
