@@ -72,7 +72,7 @@ def test_the_temperature_is_the_likeliest_and_the_error_after_it_is_of_the_other
     def best(rows):
         def loss(t):
             p = log_softmax(t * logits, axis=1)
-            return -p[rows, labels[rows]].sum() - p.mean()
+            return -p[rows, labels[rows]].sum() + 0.3 * np.log2(t) ** 2
 
         return min(held_out.TEMPERATURES, key=loss)
 
@@ -87,7 +87,7 @@ def test_the_temperature_is_the_likeliest_and_the_error_after_it_is_of_the_other
 def test_a_few_images_that_are_all_right_do_not_make_it_sure():
     labels = np.array([0, 1, 0, 1])
     seen = held_out.estimate(held_out.HeldOut(4.0 * np.eye(2)[labels], labels))
-    assert seen.temperature < held_out.TEMPERATURES[-1]
+    assert 1 <= seen.temperature < 2
     assert held_out.estimate(held_out.HeldOut(np.zeros((0, 2)), labels[:0])) is None
 
 
