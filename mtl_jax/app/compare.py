@@ -8,12 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mtl_jax.app import options, runs
 from mtl_jax.app.evaluation import SIZES, Measured, add_episodes, measure, plain
 from mtl_jax.app.options import Parser
-from mtl_jax.run.metrics import ci95
 
 HEAD = ("run", "learner", "norm", "accuracy (%)", "minus the first")
 
@@ -62,6 +59,10 @@ def compare(args: Namespace) -> None:
 
 def difference(one: Measured, other: Measured) -> dict[str, float]:
     """Mean of one's score less the other's, episode by episode, and the half-width of its 95 % interval."""
+    import numpy as np
+
+    from mtl_jax.run.metrics import ci95
+
     gaps = np.asarray(one.seen.per_episode, np.float64) - np.asarray(other.seen.per_episode, np.float64)
     return {"difference": float(gaps.mean()), "ci95": ci95(gaps)}
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from mtl_jax.app import methods, options, runs
 from mtl_jax.app.options import Parser
 
@@ -106,7 +104,7 @@ def measure(folder: Path, args: Namespace) -> Measured:
         "ci95": seen.ci95,
         "seed": args.seed,
     }
-    return Measured(result, seen, (tuple(pool.names), tuple(np.asarray(pool.count).tolist())))
+    return Measured(result, seen, (tuple(pool.names), tuple(jax.device_get(pool.count).tolist())))
 
 
 def percent(mean: float, half: float | None) -> str:
@@ -120,6 +118,8 @@ def plain(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_class(seen: "Evaluation", names: tuple[str, ...]) -> dict[str, Any]:
+    import numpy as np
+
     if seen.per_class is None:
         if seen.not_finite:
             raise ArithmeticError(f"{seen.not_finite} episodes have outputs that are not finite: no class has a score")
