@@ -70,7 +70,7 @@ def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = Fal
         return (255 - x if invert else x).astype(jnp.float32) / 255.0
 
     x, y = pixels(jnp.asarray(known.images)), jnp.asarray(known.labels)
-    phi = learner.adapt(theta, x, y)
+    phi = jax.jit(lambda theta, x: learner.adapt(theta, x, y))(theta, x)  # y is seen, so that labels are checked
     compared, compares = _compared(settings, learner, len(known.names))
 
     def outputs(weights: PyTree, x: Array) -> tuple[Array, Array]:

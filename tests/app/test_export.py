@@ -71,10 +71,10 @@ def test_the_lines_of_the_docs_use_it_without_this_package(exported, colours, tm
     assert float(share) > 0.9
 
 
-@pytest.mark.parametrize("learner", ["boil", "relation"])
+@pytest.mark.parametrize("learner", ["anil", "r2d2"])
 def test_a_runs_program_gives_its_own_logits_for_any_number_of_images(learner, tmp_path, key):
     size = (16, 16, 1)
-    given = {"inner_steps": 1} if learner == "boil" else {}
+    given = {"inner_steps": 1} if learner == "anil" else {}
     given |= {"learner": learner, "width": 4, "ways": 3, "norm": "support", "image_shape": size}
     settings = resolve_settings(given)
     rng = np.random.default_rng(0)
