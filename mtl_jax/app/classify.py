@@ -1,46 +1,177 @@
-"""The commands that turn images into features and classes: predict and features."""
+"""The command predict: pictures named by a folder of examples."""
 
 import json
+import os
 import sys
 from argparse import SUPPRESS, Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtl_jax.app import methods, options, runs
+from mtl_jax.app.export import is_exported
 from mtl_jax.app.options import Parser
+
+if TYPE_CHECKING:
+    from mtl_jax.app.classifier import Classifier
+    from mtl_jax.app.held_out import Estimate
+    from mtl_jax.app.pictures import Queries, Support
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")  # a file of a backbone's weights, and not a run
 
 
+class Source(NamedTuple):
+    """A run or a backbone: its name, the images it reads, what adapts it to a support set, and what to tell of it."""
+
+    name: str
+    size: int
+    channels: int
+    adapt: "Callable[[Support], Classifier]"
+    note: str = ""
+
+
+class Candidate(NamedTuple):
+    """A classifier that is ready: its support set (None where it was exported), what to expect and to tell of it."""
+
+    name: str
+    classifier: "Classifier"
+    known: "Support | None"
+    expected: "Estimate | None"
+    note: str = ""
+
+
 def predict_options(parser: Parser, learner: str | None) -> None:
     """Those of `mtl-jax predict`."""
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or a frozen backbone: lite0, or a file of weights")
-    parser.add_argument("--support", type=Path, required=True, help="folder: one sub-folder of images per class")
-    parser.add_argument("--query", type=Path, nargs="+", required=True, help="a folder of images, or image files")
-    parser.add_argument("--csv", type=Path, help="write file, class, probability and second best here")
+    text = "folder of a run, a frozen backbone (lite0, or a file of weights), or what mtl-jax export wrote"
+    parser.add_argument("run", metavar="RUN", help=text)
+    text = "folder: one sub-folder of images per class; not for what is exported"
+    parser.add_argument("--support", type=Path, help=text)
+    text = "a folder of images, with a sub-folder per class where these are known, or image files"
+    parser.add_argument("--query", type=Path, nargs="+", required=True, help=text)
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write file, class, probability and second best here")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with the pictures here")
+    text = "other runs and backbones, of which and RUN the one is taken that does best inside the support set"
+    parser.add_argument("--choose", nargs="+", default=[], metavar="RUN", help=text)
+    rate = options.value_of("reject", float, {"least": 0.0, "most": 0.999})
+    text = "leave the class empty where none fits: as many of the support set's own images would be, left out"
+    parser.add_argument("--reject", type=rate, metavar="RATE", help=text)
+    add_adapting(parser)
+    options.add_common(parser, "--json", "--no-cache")
+
+
+def add_adapting(parser: Parser, norm: bool = True) -> None:
+    """What predict and export have in common."""
     parser.add_argument("--invert", action="store_true", help="dark ink on light paper, for runs on glyphs or omniglot")
     size = options.count("image_size", 4096)
     parser.add_argument("--image-size", type=size, default=SUPPRESS, metavar="N", help="a backbone's pixels of a side")
-    options.add_norm(parser, "support, where the run has transductive: each image is then on its own")
-    options.add_common(parser, "--json", "--no-cache")
+    parts = options.value_of("folds", int, {"least": 0, "most": 1000})
+    text = "parts of the support set that are left out in turn, to say how good to expect; 0 for none "
+    text += "(default: as many as the largest class has images, 10 at most)"
+    parser.add_argument("--folds", type=parts, default=SUPPRESS, metavar="N", help=text)
+    if norm:
+        options.add_norm(parser, "support, where the run has transductive: each image is then on its own")
 
 
 def predict(args: Namespace) -> None:
     """Classify images by a folder of examples."""
-    if args.csv and not args.csv.absolute().parent.is_dir():
-        raise FileNotFoundError(f"no folder {args.csv.parent} to write {args.csv.name} in: make it first")
-    found, norm = _of_backbone(args) if is_backbone(args.run) else _of_run(args)
-    if args.csv:
-        from mtl_jax.app.predict import write_csv
+    for path in (args.csv, args.html):
+        check_writable(path)
+    from mtl_jax.app import report
+    from mtl_jax.app.held_out import threshold
+    from mtl_jax.app.predict import predict as answer
+    from mtl_jax.app.predict import score, write_csv
 
+    ready, queries = _exported(args) if is_exported(args.run) else _adapted(args)
+    choices: list[dict[str, Any]] = []
+    chosen, reject = ready[0], None
+    if args.choose:
+        chosen, choices = choose(ready)
+    tell(chosen)
+    name, classifier, known, expected, _ = chosen
+    if queries.images.shape[1:] != classifier.shape:
+        queries = _queries(args, classifier.names, classifier.shape[0], classifier.shape[2], quiet=True)
+    if args.reject is not None:
+        if expected is None:
+            raise ValueError("--reject needs a class with two labelled images or more, to find its threshold by")
+        reject = args.reject, threshold(expected.confidences, args.reject)
+    temperature = expected.temperature if expected else 1.0
+    found, compared = answer(classifier, queries, temperature, reject and reject[1])
+    scored = score(found, classifier.names)
+    name = Path(name).name
+    all_of_it = report.Report(name, classifier, known, queries, found, compared, expected, scored, reject, choices)
+    if reject:
+        print(f"mtl-jax: {all_of_it.empty} of {len(found)} images are left without a class", file=sys.stderr)
+    if args.csv:
         write_csv(found, args.csv)
-        print(f"{len(found)} predictions in {args.csv}", file=sys.stderr)
-    names = ("file", "class", "probability", "second")
-    rows = [dict(zip(names, (str(each.file), *each[1:]), strict=True)) for each in found]
+    if args.html:
+        report.as_page(all_of_it, args.html)
+    for path in filter(None, (args.csv, args.html)):
+        print(f"{len(found)} predictions in {path}", file=sys.stderr)
     if args.json:
-        print(json.dumps({"norm": norm, "predictions": rows}))
-    elif not args.csv:
-        for row in rows:
-            print(f"{row['file']}\t{row['class']}\t{row['probability']:.3f}\t{row['second']}")
+        print(json.dumps(report.as_json(all_of_it)))
+    elif text := report.as_text(all_of_it, rows=not (args.csv or args.html)):
+        print(text)
+
+
+def choose(ready: "Sequence[Candidate]") -> "tuple[Candidate, list[dict[str, Any]]]":
+    """(The candidate that is right most often inside the support set, and of equals the likeliest; a row for each)."""
+    from mtl_jax.app.report import estimate_as_dict
+
+    if any(each.expected is None for each in ready):
+        raise ValueError("--choose needs a class with two labelled images or more, to choose by")
+    chosen = max(ready, key=lambda each: (each.expected.accuracy, -each.expected.nll) if each.expected else (0.0, 0.0))
+    wide = max(len(each.name) for each in ready)
+    rows = []
+    for each in ready:
+        assert each.expected is not None
+        row = estimate_as_dict(each.expected)
+        rows.append({"run": each.name, "chosen": each is chosen, **row})
+        shares = "{:5.1f} % ({:.0f} to {:.0f})".format(*(100 * share for share in each.expected[:3]))
+        mark = "  chosen" if each is chosen else ""
+        print(f"mtl-jax: {each.name:<{wide}}  {shares}, -log p {each.expected.nll:.3f}{mark}", file=sys.stderr)
+    return chosen, rows
+
+
+def adapt_and_expect(source: Source, known: "Support", args: Namespace) -> Candidate:
+    """Adapt a run or a backbone to a support set, and see how good it will be."""
+    classifier = source.adapt(known)
+    return Candidate(source.name, classifier, known, expect(classifier, args), source.note)
+
+
+def find_source(run: str, args: Namespace, alone: bool = True) -> Source:
+    """A run or a backbone by its name, before it has seen a picture.
+
+    Args:
+        run: the name.
+        args: what was given of `add_adapting`'s options.
+        alone: whether options that do not concern it are refused, as nothing else is there that they could concern.
+    """
+    from mtl_jax.app.classifier import image_shape_of, of_backbone, of_run
+
+    if is_backbone(run):
+        if alone and (hasattr(args, "norm") or args.invert):
+            raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm and --invert out")
+        if alone and getattr(args, "folds", None):
+            raise ValueError(
+                "a backbone's images are each left out alone: leave --folds out, or give 0 for no estimate"
+            )
+        return Source(run, getattr(args, "image_size", None) or _side(run), 3, lambda known: of_backbone(run, known))
+    if alone and hasattr(args, "image_size"):
+        raise ValueError("--image-size is for a backbone: a run has the size that it was trained on")
+    trained = runs.read_settings(run)
+    # The moments of a batch of queries depend on which images happen to be asked for together.
+    usual = "support" if trained.network.norm == "transductive" else trained.network.norm
+    settings = methods.change(trained, norm=getattr(args, "norm", usual))
+    size, _, channels = image_shape_of(settings)
+
+    def adapt(known: "Support") -> "Classifier":
+        return of_run(settings, runs.load_theta(run, trained), known, args.invert)
+
+    note = (
+        "each image is normalised by the support set's moments (--norm transductive: by those of all images asked for)"
+    )
+    changed = settings.network.norm != trained.network.norm and not hasattr(args, "norm")
+    return Source(run, size, channels, adapt, note if changed else "")
 
 
 def is_backbone(name: str) -> bool:
@@ -50,56 +181,93 @@ def is_backbone(name: str) -> bool:
     return not Path(name).is_dir() and (name in INFO or Path(name).suffix in WEIGHTS)
 
 
-def _of_run(args: Namespace) -> tuple[list, str]:
-    if hasattr(args, "image_size"):
-        raise ValueError("--image-size is for a backbone: a run has the size that it was trained on")
-    trained = runs.read_settings(args.run)
-    # The moments of a batch of queries depend on which images happen to be asked for together.
-    usual = "support" if trained.network.norm == "transductive" else trained.network.norm
-    settings = methods.change(trained, norm=getattr(args, "norm", usual))
-    from mtl_jax.app.predict import predict
+def expect(classifier: "Classifier", args: Namespace) -> "Estimate | None":
+    """What the support set says of the classifier, printed; None where no class has two images, or none is wanted."""
+    from mtl_jax.app.held_out import estimate
 
-    found = predict(settings, runs.load_theta(args.run, trained), args.support, args.query, args.invert)
-    if settings.network.norm != trained.network.norm and not hasattr(args, "norm"):
-        print(
-            f"mtl-jax: norm {settings.network.norm}: each image is normalised by the support set's moments "
-            "(--norm transductive: by those of all images asked for)",
-            file=sys.stderr,
-        )
-    return found, settings.network.norm
+    parts = getattr(args, "folds", None)
+    if parts == 0 or classifier.held_out is None:
+        return None
+    found = estimate(classifier.held_out(parts))
+    if found is None and not getattr(args, "choose", None) and getattr(args, "reject", None) is None:
+        print("mtl-jax: no class has two images: how good to expect cannot be said", file=sys.stderr)
+    return found
 
 
-def _of_backbone(args: Namespace) -> tuple[list, str]:
-    if hasattr(args, "norm") or args.invert:
-        raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm and --invert out")
-    from mtl_jax.app.predict import predict_frozen
-
-    found, expected = predict_frozen(args.run, args.support, args.query, getattr(args, "image_size", None))
-    if expected is not None:
-        shares = (f"{100 * share:.0f}" for share in (expected.accuracy, expected.low, expected.high))
-        text = "mtl-jax: norm frozen; expect {} % right ({} to {}): so the {} support images do, each left out in turn"
-        print(text.format(*shares, expected.images), file=sys.stderr)
-    return found, "frozen"
+def tell(candidate: Candidate) -> None:
+    """What it is normalised by and what to expect of it, for people."""
+    norm, found = candidate.classifier.norm, candidate.expected
+    if candidate.note:
+        print(f"mtl-jax: norm {norm}: {candidate.note}", file=sys.stderr)
+    if found is not None:
+        shares = (f"{100 * share:.0f}" for share in found[:3])
+        text = "mtl-jax: norm {}; expect {} % right ({} to {}): so the {} support images do, each judged by the others"
+        print(text.format(norm, *shares, found.images), file=sys.stderr)
 
 
-def features_options(parser: Parser, learner: str | None) -> None:
-    """Those of `mtl-jax features`."""
-    parser.add_argument("backbone", metavar="BACKBONE", help="lite0, lite1, lite2, or a file of weights")
-    parser.add_argument("--dataset", required=True, help="a name (see mtl-jax datasets), or folder:/path and the like")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz", help="what npz:FILE.npz then reads")
-    size = options.count("image_size", 4096)
-    parser.add_argument("--image-size", type=size, metavar="N", help="pixels of a side (default: the backbone's)")
-    parser.add_argument("--split-file", help="JSON file of the classes of train, val and test")
-    options.add_common(parser, "--json", "--no-cache")
+def check_folds(args: Namespace) -> None:
+    """Raise where --folds leaves nothing to learn from, or nothing that other options need."""
+    parts = getattr(args, "folds", None)
+    if parts == 1:
+        raise ValueError("--folds 1 leaves nothing to learn from: give 2 or more, or 0 for no estimate")
+    for flag in ("choose", "reject"):
+        if parts == 0 and getattr(args, flag, None) not in (None, []):
+            raise ValueError(f"--{flag} goes by the images that are left out: leave --folds 0 out")
 
 
-def features(args: Namespace) -> None:
-    """Write the features that a frozen backbone has for every image of a data set."""
-    from mtl_jax.app.features import write_features
-    from mtl_jax.app.progress import counted
+def check_writable(path: Path | None) -> None:
+    """Raise unless a file can be written there, before anything is computed."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} in: make it first")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise ValueError(f"{path} cannot be written: give the name of a file in a folder of yours")
 
-    with counted("images") as say:
-        about = write_features(args.backbone, args.dataset, args.out, args.image_size, args.split_file, say)
-    result = {"backbone": args.backbone, "dataset": args.dataset, **about, "out": str(args.out)}
-    line = "{images} images of {image_size} pixels as {features} features, {images_per_s:.0f} images/s: {out}"
-    print(json.dumps(result) if args.json else line.format(**result))
+
+def _adapted(args: Namespace) -> "tuple[list[Candidate], Queries]":
+    """RUN and all that --choose names, adapted, and the queries as RUN reads them: what is wrong is said first."""
+    from mtl_jax.app.pictures import read_support
+
+    if args.support is None:
+        raise ValueError("no support set: give --support a folder with one sub-folder of images per class")
+    check_folds(args)
+    if odd := [name for name in args.choose if is_exported(name)]:
+        raise ValueError(f"{odd[0]} is exported, and cannot be judged by the support set: leave it out of --choose")
+    names = list(dict.fromkeys((args.run, *args.choose)))
+    first, *others = [find_source(name, args, alone=len(names) == 1) for name in names]
+    known = read_support(args.support, first.size, first.channels)
+    queries = _queries(args, known.names, first.size, first.channels)
+    read = {(first.size, first.channels): known}
+    ready: list[Candidate] = []
+    for source in (first, *others):
+        shape = source.size, source.channels
+        if shape not in read:
+            read[shape] = read_support(args.support, *shape, quiet=True)
+        ready.append(adapt_and_expect(source, read[shape], args))
+    return ready, queries
+
+
+def _exported(args: Namespace) -> "tuple[list[Candidate], Queries]":
+    from mtl_jax.app.export import load_exported
+
+    for name in ("support", "invert", "norm", "image_size", "folds", "choose"):
+        if getattr(args, name, None) not in (None, False, []):
+            flag = name.replace("_", "-")
+            raise ValueError(f"{args.run} is exported, its support set and settings inside: leave --{flag} out")
+    classifier, expected = load_exported(Path(args.run))
+    queries = _queries(args, classifier.names, classifier.shape[0], classifier.shape[2])
+    return [Candidate(args.run, classifier, None, expected)], queries
+
+
+def _queries(args: Namespace, names: Sequence[str], size: int, channels: int, quiet: bool = False) -> "Queries":
+    from mtl_jax.app.pictures import read_queries
+
+    return read_queries(args.query, names, size, channels, args.reject is not None, quiet)
+
+
+def _side(backbone: str) -> int:
+    from mtl_jax.models.info import INFO
+
+    return INFO[backbone].input_size if backbone in INFO else 224

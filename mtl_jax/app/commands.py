@@ -1,20 +1,19 @@
 """The commands of mtl-jax: each one's options, and what it does with them."""
 
 import json
-import math
 import re
 import shlex
 import sys
-from argparse import SUPPRESS, Namespace
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_jax.app import classify, listings, methods, options, runs
+from mtl_jax.app import classify, compare, evaluation, export, features_command, listings, methods, options, runs
+from mtl_jax.app.evaluation import percent, plain
 from mtl_jax.app.options import Parser
 from mtl_jax.app.settings import Settings
 
-SPLITS = ("train", "val", "test")
 MAY_CHANGE = ("steps", "meta_lr", "clip", "on_nonfinite", "patience", "task_chunk")  # of a run that goes on
 
 
@@ -77,7 +76,7 @@ def train(args: Namespace) -> None:
         results, result = launch_seeds(settings, out, args.seeds)
         if results[0].interrupted:
             raise Interrupted(f"interrupted; each seed's last step is saved in its folder in {out}, to --resume alone")
-        mean = f", mean of best validations {_percent(result['val_accuracy'], result['seeds_ci95'])} over seeds"
+        mean = f", mean of best validations {percent(result['val_accuracy'], result['seeds_ci95'])} over seeds"
         text = f"{result['steps']} steps of {args.seeds} seeds in {result['seconds']:.0f} s"
         return _report(
             args.json, {**result, "out": str(out)}, text + (mean if result["best_step"] else "") + f": {out}"
@@ -88,7 +87,7 @@ def train(args: Namespace) -> None:
     if run.interrupted:
         resume = f"mtl-jax train {learner} --out {shlex.quote(str(out))} --resume"
         raise Interrupted(f"interrupted after step {int(run.state.step)}, which is saved; to go on: {resume}")
-    score = f", best validation {_percent(result['val_accuracy'], result['val_ci95'])}" if result["best_step"] else ""
+    score = f", best validation {percent(result['val_accuracy'], result['val_ci95'])}" if result["best_step"] else ""
     ended = ", stopped early" if run.stopped else ""
     text = f"{result['steps']} steps in {result['seconds']:.0f} s{ended}{score}: {out}"
     return _report(args.json, {**result, "out": str(out)}, text)
@@ -127,71 +126,6 @@ def _resumed(out: str | None, given: Mapping[str, Any]) -> Settings:
     if bool(here["clip"]) != bool(there["clip"]):
         raise ValueError(f"clip {there['clip']:g} of {out} can become another norm, but not {here['clip']:g}")
     return methods.change(settings, **{k: here[k] for k in MAY_CHANGE})
-
-
-def eval_options(parser: Parser, learner: str | None) -> None:
-    """Those of `mtl-jax eval`."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--dataset", default=SUPPRESS, help="a name, or folder:/path (default: the run's)")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
-    parser.add_argument("--episodes", type=options.count("episodes"), default=1000, metavar="N", help="default: 1000")
-    for name, about in (
-        ("ways", "classes per task"),
-        ("shots", "support images per class"),
-        ("queries", "query images per class"),
-        ("inner_steps", "gradient steps of the adaptation"),
-    ):
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(
-            flag, type=options.count(name, 100_000), default=SUPPRESS, metavar="N", help=f"{about} (default: the run's)"
-        )
-    options.add_norm(parser, "the run's")
-    seed = options.value_of("seed", int, {"least": 0, "most": 2**32 - 1})
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the episodes (default: 0)")
-    parser.add_argument(
-        "--task-chunk", type=options.count("task_chunk"), metavar="N", help="episodes at a time (default: automatic)"
-    )
-    options.add_common(parser, "--json", "--no-cache")
-
-
-def evaluate(args: Namespace) -> None:
-    """Measure a run on test episodes."""
-    trained = runs.read_settings(args.folder)
-    settings, given = trained, vars(args)
-    if "inner_steps" in given:
-        settings = methods.with_test_steps(settings, args.inner_steps)
-    if "norm" in given:
-        settings = methods.change(settings, norm=args.norm)
-    ways, shots, queries = (given.get(k, getattr(trained.task, k)) for k in ("ways", "shots", "queries"))
-    dataset = given.get("dataset", trained.task.dataset)
-    learner = methods.build_learner(settings, ways)
-    import jax
-
-    from mtl_jax.run.evaluate import evaluate
-
-    theta, pool = runs.load_theta(args.folder, trained), runs.load_pool(settings, args.split, dataset)
-    chunk = args.task_chunk or settings.run.task_chunk
-    if chunk is None and jax.default_backend() != "cpu":
-        chunk = settings.task.tasks  # as many as training had room for
-    size = {"ways": ways, "shots": shots, "queries": queries, "episodes": args.episodes}
-    seen = evaluate(learner, theta, pool, jax.random.key(args.seed), **size, task_chunk=chunk)
-    norm = settings.network.norm
-    result = {
-        "learner": settings.learner,
-        "dataset": dataset,
-        "split": args.split,
-        "ways": ways,
-        "shots": shots,
-        "queries": queries,
-        "inner_steps": methods.test_steps(settings),
-        "norm": norm,
-        "episodes": args.episodes,
-        "accuracy": seen.accuracy,
-        "ci95": seen.ci95,
-        "seed": args.seed,
-    }
-    task = f"{ways}-way {shots}-shot on {dataset} ({args.split}, {args.episodes} episodes, norm {norm})"
-    _report(args.json, result, f"{settings.learner}, {task}: {_percent(seen.accuracy, seen.ci95)}")
 
 
 def bench_options(parser: Parser, learner: str | None) -> None:
@@ -237,22 +171,23 @@ def bench(args: Namespace) -> None:
     return _report(args.json, {**result, "sweep": name, "rows": rows}, f"{text}\n{args.out / 'sweep.png'}")
 
 
-def _percent(mean: float, half: float | None) -> str:
-    return f"{100 * mean:.2f} %" + (f" ± {100 * half:.2f}" if half is not None and math.isfinite(half) else "")
-
-
 def _report(as_json: bool, result: Mapping[str, Any], text: str) -> None:
     """One JSON object, or one line for people, on standard output."""
-    whole = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in result.items()}
-    print(json.dumps(whole) if as_json else text)
+    print(json.dumps(plain(result)) if as_json else text)
 
 
 COMMANDS = {  # name: (what it does, its options, one line about it)
     "train": (train, train_options, "Meta-train a learner."),
     "pretrain": (train, train_options, "Train a network on all source classes, for others to start from."),
-    "eval": (evaluate, eval_options, "Measure a run on test episodes."),
+    "eval": (evaluation.evaluate, evaluation.eval_options, "Measure a run on test episodes."),
+    "compare": (compare.compare, compare.compare_options, "Measure runs on the same test episodes."),
     "predict": (classify.predict, classify.predict_options, "Classify images by a folder of examples."),
-    "features": (classify.features, classify.features_options, "Write a frozen backbone's features of a data set."),
+    "export": (export.export, export.export_options, "Write a classifier of a folder of examples as a program."),
+    "features": (
+        features_command.features,
+        features_command.features_options,
+        "Write a frozen backbone's features of a data set.",
+    ),
     "bench": (bench, bench_options, "Time a compiled meta-step on made-up episodes."),
     "datasets": (listings.datasets, listings.datasets_options, "List the data sets, or prepare one."),
     "learners": (listings.learners, listings.learners_options, "List the methods, each with its paper."),

@@ -25,10 +25,36 @@ PART = 1024  # images per file while it goes on, so that an interrupted run goes
 Embed = Callable[[np.ndarray], np.ndarray]  # images [n, height, width, 3] uint8 -> unit features [n, d] float32
 
 
-def embedder(backbone: str) -> tuple[Embed, int]:
-    """A frozen backbone as a function of images.
+def backbone_of(name: str) -> tuple[Callable[[Any, Array], Array], Any, int]:
+    """A frozen backbone as a function that can be traced.
 
     f(x) / ||f(x)||, which is compared by direction: nearest means of unit features are worth 15 points at one shot.
+
+    Args:
+        name: a name, or a file of weights, as `pretrained` takes it.
+
+    Returns:
+        ((params, x [n, height, width, 3] uint8) -> unit features [n, d] float32; params; the side in pixels that it
+        expects).
+
+    Raises:
+        ValueError: as `pretrained`.
+    """
+    net, params = pretrained(name)
+
+    def unit(params: Any, x: Array) -> Array:
+        features, _ = net.apply(params, x.astype(jnp.float32) / 255.0)
+        return features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
+
+    try:
+        side = pretrained_info(name).input_size
+    except ValueError:  # a file
+        side = 224
+    return unit, params, side
+
+
+def embedder(backbone: str) -> tuple[Embed, int]:
+    """`backbone_of` as a function of any number of images, a batch at a time.
 
     Args:
         backbone: a name, or a file of weights, as `pretrained` takes it.
@@ -39,12 +65,8 @@ def embedder(backbone: str) -> tuple[Embed, int]:
     Raises:
         ValueError: as `pretrained`.
     """
-    net, params = pretrained(backbone)
-
-    @jax.jit
-    def unit(params: Any, x: Array) -> Array:
-        features, _ = net.apply(params, x.astype(jnp.float32) / 255.0)
-        return features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
+    function, params, side = backbone_of(backbone)
+    unit = jax.jit(function)
 
     def embed(images: np.ndarray) -> np.ndarray:
         parts = []
@@ -54,10 +76,6 @@ def embedder(backbone: str) -> tuple[Embed, int]:
             parts.append(np.asarray(unit(params, jnp.asarray(filled)))[: len(batch)])
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
-    try:
-        side = pretrained_info(backbone).input_size
-    except ValueError:  # a file
-        side = 224
     return embed, side
 
 

@@ -1,116 +1,116 @@
-"""predict: adapt a trained run, or a frozen backbone, to a folder of labelled images, and name the class of others."""
+"""predict: what a classifier says of images, how much of it is right where that is known, and what to expect."""
 
 import csv
-import logging
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.app.features import embedder
-from mtl_jax.app.methods import build_learner
-from mtl_jax.app.settings import Settings
-from mtl_jax.data import images
-from mtl_jax.run.metrics import whole_file
-from mtl_jax.types import Array, PyTree
+from mtl_jax.app.classifier import Classifier, run
+from mtl_jax.app.pictures import NONE, Queries
+from mtl_jax.run.metrics import whole_file, wilson
 
-BATCH = 256  # query images at a time
-TEMPERATURES = tuple(2.0**k for k in range(8))  # among which a backbone's probabilities are calibrated
-
-log = logging.getLogger(__name__)
+NOTHING = "(none)"  # the row and column of images of none of the classes
 
 
 class Prediction(NamedTuple):
-    """One image's file, the class it is given to with its probability, and the next likely class."""
+    """One image's answer.
+
+    Attributes:
+        file: the image.
+        label: the class it is given to; "" where none fits.
+        probability: that of its likeliest class.
+        second: the next likely class; the likeliest where `label` is empty.
+        truth: the class that its folder names, "" for none of them; None where that is not known.
+    """
 
     file: Path
     label: str
     probability: float
     second: str
+    truth: str | None = None
 
 
-class Expected(NamedTuple):
-    """How a backbone does inside the support set, each image by the means of the others: accuracy, interval, images."""
+class Score(NamedTuple):
+    """How many predictions are right, where their truth is known.
+
+    Attributes:
+        accuracy, low, high: the share that is right, and its 95 % interval by Wilson's score.
+        classes: names of the confusion matrix's rows and columns.
+        confusion: [truth, prediction] numbers of images.
+    """
 
     accuracy: float
     low: float
     high: float
-    images: int
+    classes: tuple[str, ...]
+    confusion: np.ndarray
 
 
 def predict(
-    settings: Settings, theta: PyTree, support: Path, query: Sequence[Path], invert: bool = False
-) -> list[Prediction]:
-    """Adapt to the classes of a folder, then classify images.
+    classifier: Classifier, queries: Queries, temperature: float = 1.0, least: float | None = None
+) -> tuple[list[Prediction], np.ndarray]:
+    """Name the class of images.
+
+    p(k | x) = softmax_k(temperature logits(x)); no class where the largest logit is below `least`
 
     Args:
-        settings: the run's; under norm="transductive" all query images are one batch, whose moments each uses, so that
-            the answer for one image depends on which others are asked for; under "support" each is on its own.
-        theta: the run's meta-learned parameters.
-        support: one sub-folder of images per class; classes may differ in size.
-        query: image files, or one folder of them.
-        invert: turn dark ink on light ground into the light on dark that glyphs and omniglot have.
+        classifier: as `of_run`, `of_backbone` or `load_exported` gives it.
+        queries: the images.
+        temperature: what `estimate` found.
+        least: what `threshold` found; None for a class in any case.
 
     Returns:
-        One Prediction per image that could be read, in the order of `query` (in a folder, of the names).
+        (one Prediction per image, in their order; what was compared [n, d]).
 
     Raises:
-        FileNotFoundError: a folder or file does not exist.
-        ValueError: a class without a readable image, no readable query, ways that the run's head does not have, or a
-            network whose outputs are not finite.
+        ValueError: outputs that are not finite.
     """
-    shape = settings.task.image_shape
-    if shape is None or len(shape) != 3:
-        raise ValueError(f"predict reads images, and this run was trained on inputs of shape {shape}")
-    known, asked = _read(support, query, shape[0], shape[2])
-    learner = build_learner(settings, len(known.names))
+    logits, compared = run(classifier, queries.images)
+    shares = np.asarray(jax.nn.softmax(temperature * logits.astype(np.float32), axis=-1))
+    names, found = classifier.names, []
+    for i, (file, p) in enumerate(zip(queries.paths, shares, strict=True)):
+        best, *rest = np.argsort(-p, kind="stable")[:2]
+        first, second = names[best], names[rest[0]] if rest else ""
+        if least is not None and logits[i].max() < least:
+            first, second = "", first
+        truth = None if queries.truth is None else "" if queries.truth[i] == NONE else names[queries.truth[i]]
+        found.append(Prediction(file, first, float(p[best]), second, truth))
+    return found, compared
 
-    def pixels(x: np.ndarray) -> Array:
-        return jnp.asarray((255 - x if invert else x).astype(np.float32) / 255.0)
 
-    phi = learner.adapt(theta, pixels(known.images), jnp.asarray(known.labels))
-    batch = len(asked.paths) if settings.network.norm == "transductive" else BATCH
-    return _named(lambda x: learner.predict(theta, phi, pixels(x)), asked, known.names, batch)
+def score(predictions: Iterable[Prediction], names: Iterable[str]) -> Score | None:
+    """Accuracy and confusion matrix; None where the truth is not known."""
+    pairs = [(p.truth, p.label) for p in predictions if p.truth is not None]
+    if not pairs:
+        return None
+    classes = (*names, *([""] if any("" in pair for pair in pairs) else []))
+    confusion = np.zeros((len(classes), len(classes)), int)
+    for truth, label in pairs:
+        confusion[classes.index(truth), classes.index(label)] += 1
+    right = float(np.trace(confusion) / len(pairs))
+    return Score(right, *wilson(right, len(pairs)), tuple(name or NOTHING for name in classes), confusion)
 
 
-def predict_frozen(
-    backbone: str, support: Path, query: Sequence[Path], image_size: int | None = None
-) -> tuple[list[Prediction], Expected | None]:
-    """Classify images by the nearest mean of a frozen backbone's features; nothing is trained.
+def table_of(scored: Score) -> str:
+    """Accuracy and confusion matrix as text; its columns are numbered where names are long."""
+    total = int(scored.confusion.sum())
+    shares = [f"{100 * share:.1f}" for share in scored[:3]]
+    lines = ["{} % right ({} to {}) of {} images; rows are what they are, columns what was said".format(*shares, total)]
+    width = max(len(name) for name in scored.classes) + 4
+    cell = max(len(str(scored.confusion.max())), len(str(len(scored.classes)))) + 2
+    lines.append(" " * width + "".join(f"{k + 1:>{cell}}" for k in range(len(scored.classes))))
+    for k, (name, row) in enumerate(zip(scored.classes, scored.confusion, strict=True)):
+        lines.append(f"{k + 1:>2} {name:<{width - 3}}" + "".join(f"{n or '.':>{cell}}" for n in row))
+    return "\n".join(lines)
 
-    c_k = mean of u(x) over the support of class k, u(x) = f(x) / ||f(x)||;  p(k | x) = softmax_k(-t ||u(x) - c_k||^2)
 
-    The temperature t is the one under which the support set itself is most likely, each image left out of its own
-    class's mean in turn; so is the accuracy to expect. Where no class has two images, t is 8.
-
-    Args:
-        backbone: a name, or a file of weights, as `pretrained` takes it.
-        support, query: as in `predict`.
-        image_size: pixels of a side; what the backbone expects unless given.
-
-    Returns:
-        (one Prediction per image that could be read; what to expect, or None where no class has two images).
-
-    Raises:
-        FileNotFoundError, ValueError: as `predict` and `pretrained`.
-    """
-    embed, side = embedder(backbone)
-    known, asked = _read(support, query, image_size or side, 3)
-    features, labels = embed(known.images), np.asarray(known.labels)
-    sums = np.zeros((len(known.names), features.shape[1]), np.float64)
-    np.add.at(sums, labels, features)
-    count = np.bincount(labels, minlength=len(sums))
-    temperature, expected = _left_out(features, labels, sums, count)
-    means = sums / count[:, None]
-
-    def logits(x: np.ndarray) -> np.ndarray:
-        return -temperature * ((embed(x)[:, None] - means) ** 2).sum(-1)
-
-    return _named(logits, asked, known.names, BATCH), expected
+def as_dict(scored: Score) -> dict[str, Any]:
+    """A Score as JSON has it."""
+    confusion = {"classes": list(scored.classes), "counts": scored.confusion.tolist()}
+    return {"accuracy": scored.accuracy, "ci95": [scored.low, scored.high], "confusion": confusion}
 
 
 def write_csv(predictions: Iterable[Prediction], path: Path) -> None:
@@ -119,76 +119,3 @@ def write_csv(predictions: Iterable[Prediction], path: Path) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("file", "class", "probability", "second"))
         rows.writerows((p.file, p.label, f"{p.probability:.6f}", p.second) for p in predictions)
-
-
-def _left_out(
-    features: np.ndarray, labels: np.ndarray, sums: np.ndarray, count: np.ndarray
-) -> tuple[float, Expected | None]:
-    """(The likeliest temperature, the accuracy), each support image judged by the means of the others."""
-    judged = np.flatnonzero(count[labels] > 1)
-    if not len(judged):
-        return 8.0, None
-    means = np.repeat((sums / count[:, None])[None], len(judged), 0)
-    own = labels[judged]
-    means[np.arange(len(judged)), own] = (sums[own] - features[judged]) / (count[own] - 1)[:, None]
-    distances = ((features[judged][:, None] - means) ** 2).sum(-1)
-
-    def likelihood(temperature: float) -> float:
-        logits = -temperature * distances
-        top = logits.max(1, keepdims=True)
-        return float(
-            (logits - top - np.log(np.exp(logits - top).sum(1, keepdims=True)))[np.arange(len(own)), own].mean()
-        )
-
-    right = float((distances.argmin(1) == own).mean())
-    return max(TEMPERATURES, key=likelihood), Expected(right, *wilson(right, len(own)), len(own))
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of n, by Wilson's score (1927): it holds near 0 and 1 as well."""
-    z = 1.96
-    centre, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
-
-
-def _read(
-    support: Path, query: Sequence[Path], size: int, channels: int
-) -> tuple[images.Labelled, images.FolderImages]:
-    if not support.is_dir():
-        raise FileNotFoundError(f"no folder {support}: give --support a folder with one sub-folder of images per class")
-    known = images.read_classes(images.scan_classes(support), size, channels)
-    asked = _read_queries(query, size, channels)
-    for note in known.notes:
-        log.warning(note)
-    return known, asked
-
-
-def _named(
-    logits_of: Callable[[np.ndarray], np.ndarray | Array], asked: images.FolderImages, names: Sequence[str], batch: int
-) -> list[Prediction]:
-    found: list[Prediction] = []
-    for first in range(0, len(asked.paths), batch):
-        share = np.asarray(jax.nn.softmax(jnp.asarray(logits_of(asked.images[first : first + batch])), axis=-1))
-        if not np.isfinite(share).all():
-            raise ValueError(
-                "the network's outputs are not finite, so that any class would be a guess: "
-                "use another run or checkpoint, or fewer inner steps"
-            )
-        for file, p in zip(asked.paths[first : first + batch], share, strict=True):
-            best, *rest = np.argsort(-p, kind="stable")[:2]
-            found.append(Prediction(file, names[best], float(p[best]), names[rest[0]] if rest else ""))
-    return found
-
-
-def _read_queries(query: Sequence[Path], size: int, channels: int) -> images.FolderImages:
-    if len(query) == 1 and query[0].is_dir():
-        return images.read_folder(query[0], size, channels)
-    for path in query:
-        if not path.is_file():
-            raise FileNotFoundError(f"no image {path}: give --query one folder, or image files")
-    read, note = images.read_files(query, size, channels)
-    if not read.paths:
-        raise ValueError(f"none of the query images can be read: {note}")
-    if note:
-        log.warning(note)
-    return read

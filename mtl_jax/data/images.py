@@ -147,6 +147,12 @@ def read_classes(scan: Scan, image_size: int, channels: int) -> Labelled:
     Raises:
         ValueError: a class has no image that can be read.
     """
+    return read_labelled(scan, image_size, channels)[0]
+
+
+def read_labelled(scan: Scan, image_size: int, channels: int) -> tuple[Labelled, tuple[Path, ...]]:
+    """`read_classes`, and the file of each image that could be read."""
+    files: list[Path] = []
     images, labels, notes = [], [], list(scan.notes)
     for label, (name, paths) in enumerate(scan.files.items()):
         read, note = read_files(paths, image_size, channels)
@@ -154,8 +160,10 @@ def read_classes(scan: Scan, image_size: int, channels: int) -> Labelled:
             raise ValueError(f"class {name!r} runs empty, {note}: replace these files or remove the class")
         images.append(read.images)
         labels += [label] * len(read.paths)
+        files += read.paths
         notes += [note] if note else []
-    return Labelled(np.concatenate(images), np.asarray(labels, np.int32), tuple(scan.files), tuple(notes))
+    labelled = Labelled(np.concatenate(images), np.asarray(labels, np.int32), tuple(scan.files), tuple(notes))
+    return labelled, tuple(files)
 
 
 def channels_of(paths: Sequence[Path]) -> int:

@@ -29,7 +29,7 @@ class _Conv4(nn.Module):
             x = nn.relu(x)  # commutes with pooling; pooled first, ReLU and its derivatives see a quarter of the values
         if self.maps:
             return x, tuple(used) if self.norm == "support" else None
-        x = x.reshape(len(x), -1) if self.downsample == "pool" else x.mean((1, 2))
+        x = x.reshape(x.shape[0], -1) if self.downsample == "pool" else x.mean((1, 2))
         # without a head among the parameters the features come out: ANIL and its kin compute them once
         if self.ways is not None and (self.is_initializing() or self.has_variable("params", "head")):
             head = nn.Dense(self.ways, name="head", kernel_init=nn.initializers.normal(0.01), param_dtype=x.dtype)

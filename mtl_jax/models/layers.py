@@ -105,7 +105,7 @@ def convolve_normalised(
             for a in range(k)
             for b in range(k)
         ]
-        parts.append(jnp.concatenate(taps, axis=-1).reshape(len(x), h * w, -1))
+        parts.append(jnp.concatenate(taps, axis=-1).reshape(x.shape[0], h * w, -1))
     weight = kernel.reshape(-1, out).astype(scale.dtype)
     if mode == "none":
         gain, offset, moments = scale, shift, None
@@ -119,11 +119,11 @@ def convolve_normalised(
             moments = centre @ weight, jnp.maximum((weight * (spread @ weight)).sum(0), 0.0)
         gain = scale * jax.lax.rsqrt(moments[1] + eps)
         offset = shift - moments[0] * gain
-    tiled = jnp.broadcast_to((weight * gain).astype(x.dtype), (len(x), *weight.shape))
+    tiled = jnp.broadcast_to((weight * gain).astype(x.dtype), (x.shape[0], *weight.shape))
     y = [part @ tiled for part in parts]
     top = jnp.maximum(jnp.maximum(y[0], y[1]), jnp.maximum(y[2], y[3])) if pool else y[0]
     top = (top.astype(scale.dtype) + offset).astype(x.dtype)  # 16 bits are too few to take the mean off
-    return top.reshape(len(x), h, w, out), moments if mode == "support" else None
+    return top.reshape(x.shape[0], h, w, out), moments if mode == "support" else None
 
 
 def near_mean(x: Array) -> Array:

@@ -17,7 +17,7 @@ class _MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         dense = partial(nn.Dense, kernel_init=nn.initializers.glorot_normal(), param_dtype=x.dtype)
         for i, size in enumerate(self.sizes):
             x = nn.relu(dense(size, name=f"dense{i}")(x))

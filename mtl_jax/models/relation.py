@@ -39,18 +39,18 @@ class _Relation(nn.Module):
         of_class, of_map = jnp.split(kernel, 2, axis=2)
         x = convolve(maps, of_map)[:, None] + convolve(classes, of_class)
         x = x.reshape(-1, *x.shape[2:])
-        weight = jnp.tile(present.astype(x.dtype), len(maps))
+        weight = jnp.tile(present.astype(x.dtype), maps.shape[0])
         for i in range(2):
             x = x if i == 0 else Conv(self.width, name="conv1")(x)
             given = _moments(x, weight) if stats is None else stats[i]
             x, moments = Norm(self.norm, name=f"norm{i}")(x, given)
             used.append(moments)
             x = nn.relu(max_pool(x) if min(x.shape[1:3]) > 1 else x)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         normal, ones = nn.initializers.glorot_normal(), nn.initializers.ones
         x = nn.relu(nn.Dense(self.hidden, name="dense0", kernel_init=normal, bias_init=ones, param_dtype=x.dtype)(x))
         x = nn.Dense(1, name="dense1", kernel_init=normal, param_dtype=x.dtype)(x)
-        return x.reshape(len(maps), -1), tuple(used) if self.norm == "support" else None
+        return x.reshape(maps.shape[0], -1), tuple(used) if self.norm == "support" else None
 
 
 def relation_module(width: int = 64, hidden: int = 8, norm: NormMode = "transductive") -> Model:

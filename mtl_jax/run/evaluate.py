@@ -17,6 +17,7 @@ from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices, re
 from mtl_jax.types import Array, Episode, Learner, PyTree, TaskSource
 
 BINS = 15  # of confidence, for the calibration error
+MOST_CONFUSED = 1000  # classes, above which their confusion matrix is left out
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ class Evaluation(NamedTuple):
         per_class: [classes of the pool] accuracy of each class's queries over all episodes, NaN where it was never
             drawn; None for tasks without classes.
         ece: expected calibration error of the queries' probabilities, in 15 bins of equal width; None for regression.
+        nll: mean -log p(true class) of the queries; None for regression.
+        confusion: [classes, classes] of the pool, how many queries of the row's class were given to the column's, over
+            all episodes; None for tasks without classes, and for pools of over 1,000.
     """
 
     per_episode: np.ndarray
@@ -38,6 +42,8 @@ class Evaluation(NamedTuple):
     not_finite: int = 0
     per_class: np.ndarray | None = None
     ece: float | None = None
+    nll: float | None = None
+    confusion: np.ndarray | None = None
 
     @property
     def mean(self) -> float:
@@ -83,8 +89,8 @@ def evaluate(
         task_chunk: tasks at a time; chosen by backend and size unless given. It bounds the memory.
 
     Returns:
-        Evaluation with .accuracy, .ci95, .per_episode [episodes], .per_class and .ece. Episodes whose outputs are not
-        finite are counted and make the mean NaN, which a warning says.
+        Evaluation with .accuracy, .ci95, .per_episode [episodes], .per_class, .ece, .nll and .confusion. Episodes whose
+        outputs are not finite are counted and make the mean NaN, which a warning says.
 
     Raises:
         ValueError: fewer than one episode, tasks that the pool cannot give, or tasks of other ways than the learner's.
@@ -153,14 +159,19 @@ def _score(learner: Learner, theta: PyTree, episode: Episode) -> dict[str, Array
         return seen | {"finite": jnp.isfinite(outputs).all()}
     # A class that the support set lacks may have a logit of minus infinity; the greatest must be finite.
     top = outputs.max(-1)
-    right = (outputs.argmax(-1).astype(episode.query_y.dtype) == episode.query_y).astype(jnp.float32)
-    sure = jax.nn.softmax(outputs.astype(jnp.float32), axis=-1).max(-1)
+    said = outputs.argmax(-1).astype(episode.query_y.dtype)
+    right = (said == episode.query_y).astype(jnp.float32)
+    log_p = jax.nn.log_softmax(outputs.astype(jnp.float32), axis=-1)
+    sure = jnp.exp(log_p.max(-1))
     place = jnp.clip((sure * BINS).astype(jnp.int32), 0, BINS - 1)
     bins = jnp.zeros((3, BINS), jnp.float32).at[:, place].add(jnp.stack((jnp.ones_like(sure), sure, right)))
     seen |= {"finite": jnp.isfinite(top).all() & ~jnp.isnan(outputs).any(), "bins": bins}
+    seen["nll"] = -jnp.take_along_axis(log_p, episode.query_y[:, None], axis=-1).mean()
     if episode.classes is not None:
         member = jax.nn.one_hot(episode.query_y, len(episode.classes), axis=0, dtype=jnp.float32)
         seen |= {"classes": episode.classes, "asked": member.sum(1), "right": member @ right}
+        ways = episode.classes.shape[-1]
+        seen["pairs"] = episode.classes[jnp.stack((episode.query_y, jnp.minimum(said, ways - 1)))]
     return seen
 
 
@@ -176,13 +187,17 @@ def _summary(seen: dict[str, np.ndarray], classes: int) -> Evaluation:
             bad,
             len(finite),
         )
-    per_class = ece = None
+    per_class = ece = nll = confusion = None
     if "bins" in seen and not bad:
         count, sure, right = np.asarray(seen["bins"], np.float64).sum(0)
         ece = float(np.abs(sure - right).sum() / count.sum())
+        nll = float(np.mean(seen["nll"], dtype=np.float64))
     if "classes" in seen and classes and not bad:
         sums = np.zeros((2, classes))
         for row, name in enumerate(("right", "asked")):
             np.add.at(sums[row], np.asarray(seen["classes"]).ravel() % classes, np.asarray(seen[name]).ravel())
         per_class = np.divide(sums[0], sums[1], out=np.full(classes, math.nan), where=sums[1] > 0)
-    return Evaluation(values, metric, bad, per_class, ece)
+        if classes <= MOST_CONFUSED:
+            confusion = np.zeros((classes, classes), np.int64)
+            np.add.at(confusion, tuple(np.moveaxis(np.asarray(seen["pairs"]) % classes, 1, 0)), 1)
+    return Evaluation(values, metric, bad, per_class, ece, nll, confusion)

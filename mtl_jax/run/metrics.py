@@ -30,6 +30,13 @@ def ci95_of_seeds(values: Any) -> float:
     return float(t.ppf(0.975, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size))
 
 
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of n, by Wilson's score (1927): it holds near 0 and 1 as well."""
+    z = 1.96
+    centre, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+
 def over_shared_episodes(per_episode: Any) -> dict[str, Any]:
     """The mean of several networks' scores on the same episodes, or of their gaps episode by episode.
 

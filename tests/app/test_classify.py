@@ -5,36 +5,15 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
-from scipy.special import log_softmax
 
 from mtl_jax import cli, datasets
-from mtl_jax.app import features, predict
-from mtl_jax.types import Model
-
-
-@pytest.fixture
-def colours(tmp_path):
-    """Classes of one colour each, with noise; splits train, val and test of different colours."""
-    rng = np.random.default_rng(0)
-    for split, names in {"train": "red green blue", "val": "cyan magenta", "test": "yellow white"}.items():
-        for name in names.split():
-            folder = tmp_path / "photos" / split / name
-            folder.mkdir(parents=True)
-            for i in range(5):
-                flat = np.asarray(Image.new("RGB", (20, 16), name), np.int16) + rng.integers(-60, 60, (16, 20, 3))
-                Image.fromarray(np.clip(flat, 0, 255).astype(np.uint8)).save(folder / f"{i}.png")
-    return tmp_path / "photos"
+from mtl_jax.app import features, held_out
+from mtl_jax.run import metrics
 
 
 @pytest.fixture(autouse=True)
-def _tiny_backbone(monkeypatch):
-    """A backbone whose features are an image's mean colour about the middle, in place of a large network."""
-
-    def tiny(name):
-        return Model(lambda key, x: {}, lambda params, x, stats=None: (x.mean((1, 2)) - 0.5, None)), {}
-
-    monkeypatch.setattr(features, "pretrained", tiny)
+def _backbone(tiny_backbone):
+    """In place of a large network."""
 
 
 def mtl_jax(*args):
@@ -106,31 +85,41 @@ def test_pictures_are_named_by_a_few_examples_and_it_says_how_good_to_expect(col
     assert [row["class"] for row in json.loads(capsys.readouterr().out)["predictions"]] == ["blue", "green", "red"]
 
 
-def test_the_temperature_and_the_accuracy_are_those_of_images_left_out():
+def test_the_left_out_logits_of_means_are_those_of_plain_loops():
     rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(3), 4)
-    x = rng.normal(size=(12, 5)).astype(np.float32) + 1.5 * np.eye(3, 5, dtype=np.float32)[labels]
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    sums, count = np.zeros((3, 5)), np.bincount(labels)
-    np.add.at(sums, labels, x)
-    temperature, seen = predict._left_out(x, labels, sums, count)
-    right, scores = 0, dict.fromkeys(predict.TEMPERATURES, 0.0)
-    for i in range(12):
-        rest = np.arange(12) != i
-        d = np.array([((x[i] - x[rest & (labels == k)].mean(0)) ** 2).sum() for k in range(3)])
-        right += d.argmin() == labels[i]
-        for t in scores:
-            scores[t] += float(log_softmax(-t * d)[labels[i]])
-    assert seen.accuracy == pytest.approx(right / 12)
-    assert temperature == max(scores, key=scores.get)
-    assert predict._left_out(x[::4], labels[::4], sums, np.ones(3, int)) == (8.0, None)
+    labels = np.array([0, 0, 0, 1, 1, 2, 3, 3])
+    x = rng.normal(size=(8, 5)).astype(np.float32)
+    held = held_out.left_out_of_means(x, labels)
+    judged = np.flatnonzero(labels != 2)  # a single image of its class stays
+    np.testing.assert_array_equal(held.labels, labels[judged])
+    for row, i in zip(held.logits, judged, strict=True):
+        rest = [j for j in range(8) if j != i]
+        of = {k: [x[j] for j in rest if labels[j] == k] for k in range(4)}
+        spread = sum(((v - np.mean(of[k], 0)) ** 2).sum() for k in of for v in of[k]) / (7 - 4)
+        want = [((x[i] - np.mean(of[k], 0)) ** 2).sum() - spread / len(of[k]) for k in range(4)]
+        np.testing.assert_allclose(row, want, rtol=1e-5)
+
+
+def test_a_class_of_many_images_draws_none_away_from_a_class_of_few():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(2, 50))
+    labels = np.array([0, 0] + 30 * [1])
+    gaps = []
+    for _ in range(300):
+        means, excess = held_out.class_means(centres[labels] + 2 * rng.normal(size=(32, 50)), labels)
+        between = centres.mean(0) + 2 * rng.normal(size=50)  # as near to the one as to the other
+        distances = np.square(between - means).sum(-1)
+        gaps.append((np.diff(distances)[0], np.diff(distances - excess)[0]))
+    bare, without = np.mean(gaps, 0)
+    assert bare < -80  # s^2 d (1 / 30 - 1 / 2) = -93
+    assert abs(without) < 4 * np.std([g[1] for g in gaps]) / 300**0.5
 
 
 def test_wilsons_interval_is_the_share_whose_test_just_fails():
-    low, high = predict.wilson(0.9, 50)
+    low, high = metrics.wilson(0.9, 50)
     for end in (low, high):
         assert abs(0.9 - end) / (end * (1 - end) / 50) ** 0.5 == pytest.approx(1.96, rel=1e-6)
-    assert predict.wilson(1.0, 10)[1] == pytest.approx(1.0)
+    assert metrics.wilson(1.0, 10)[1] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +128,7 @@ def test_wilsons_interval_is_the_share_whose_test_just_fails():
         ("features lite0 --dataset digits --out {tmp}/absent/x.npz", "folder that exists"),
         ("features lite0 --dataset digits --out {tmp}/x.csv", ".npz file"),
         ("predict lite0 --support {tmp} --query {tmp} --norm support", "norm frozen"),
+        ("predict lite0 --support {tmp} --query {tmp} --folds 3", "leave --folds out"),
         ("predict lite0 --support {tmp}/absent --query {tmp}", "absent"),
         ("predict {tmp}/weights.safetensor --support {tmp} --query {tmp}", "config.json"),
     ],

@@ -23,14 +23,17 @@ SIZE = {"ways": 3, "shots": 2, "queries": 4}
 
 
 def by_hand(learner, theta, pool, key, episodes):
-    """(accuracies, per class, calibration error) by plain loops."""
-    right, asked, scores, sure, hit = np.zeros(6), np.zeros(6), [], [], []
+    """(accuracies, per class, calibration error, -log p, confusion) by plain loops."""
+    right, asked, scores, sure, hit, losses, confusion = np.zeros(6), np.zeros(6), [], [], [], [], np.zeros((6, 6), int)
     for k in jax.random.split(key, episodes):
         e = sample_episode(k, pool, **SIZE)
         logits = np.asarray(learner.predict(theta, learner.adapt(theta, e.support_x, e.support_y), e.query_x))
         p = np.exp(logits - logits.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
         ok = logits.argmax(1) == np.asarray(e.query_y)
+        losses += (-np.log(p[np.arange(len(p)), np.asarray(e.query_y)])).tolist()
+        for row, y in zip(logits, e.query_y, strict=True):
+            confusion[e.classes[y], e.classes[row.argmax()]] += 1
         scores.append(ok.mean())
         np.add.at(right, np.asarray(e.classes)[np.asarray(e.query_y)], ok)
         np.add.at(asked, np.asarray(e.classes)[np.asarray(e.query_y)], 1)
@@ -38,17 +41,19 @@ def by_hand(learner, theta, pool, key, episodes):
         hit += ok.tolist()
     place, sure, hit = np.minimum((np.array(sure) * BINS).astype(int), BINS - 1), np.array(sure), np.array(hit)
     gaps = [abs(sure[place == b].mean() - hit[place == b].mean()) * (place == b).mean() for b in set(place)]
-    return np.array(scores), right / asked, sum(gaps)
+    return np.array(scores), right / asked, sum(gaps), np.mean(losses), confusion
 
 
 def test_classes_and_calibration_are_those_of_plain_loops(pool, key):
     learner = learners.protonet(models.mlp(None, (4,)))
     theta = learner.init(key, jnp.zeros((1, 4, 4, 1)))
     seen = evaluate(learner, theta, pool, key, episodes=20, **SIZE)
-    scores, per_class, ece = by_hand(learner, theta, pool, key, 20)
+    scores, per_class, ece, nll, confusion = by_hand(learner, theta, pool, key, 20)
     np.testing.assert_allclose(seen.per_episode, scores, atol=1e-6)
     np.testing.assert_allclose(seen.per_class, per_class, atol=1e-6)
     assert seen.ece == pytest.approx(ece, abs=1e-5)
+    assert seen.nll == pytest.approx(nll, rel=1e-5)
+    np.testing.assert_array_equal(seen.confusion, confusion)
     assert seen.not_finite == 0
 
 
