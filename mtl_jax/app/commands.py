@@ -66,9 +66,10 @@ def train(args: Namespace) -> None:
     if args.distributed and (args.seeds > 1 or args.out is None):
         raise ValueError("--distributed trains one run, in the same --out DIR of every process: leave --seeds out")
     from mtl_jax.app.launch import launch, launch_seeds
-    from mtl_jax.run.processes import is_first, join_processes
+    from mtl_jax.run.processes import is_first, join_processes, send_libraries_output_to_stderr
 
     if args.distributed:
+        send_libraries_output_to_stderr()  # Gloo's, which would come between the lines of --json
         join_processes(*whole_cluster)
     name = re.sub(r"\W+", "-", Path(settings.task.dataset).name)
     out = Path(args.out).expanduser() if args.out else runs.fresh_folder(Path("runs") / f"{learner}-{name}")

@@ -1,5 +1,8 @@
 """Processes of one training, on one machine or many: how they find each other, and what they do as one."""
 
+import os
+import sys
+
 import jax
 import numpy as np
 
@@ -37,6 +40,14 @@ def join_processes(coordinator: str | None = None, process_id: int | None = None
         raise ValueError(
             f"the other processes were not found at {coordinator}: {str(error).splitlines()[0]}"
         ) from error
+
+
+def send_libraries_output_to_stderr() -> None:
+    """Leave standard output to Python's own prints: what libraries write there goes to standard error."""
+    sys.stdout.flush()
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(ours, "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
 def is_first() -> bool:
