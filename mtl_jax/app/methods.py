@@ -33,6 +33,7 @@ class Method(NamedTuple):
             "progress" of the run.
         prefers: settings of the outer loop that differ from everyone's.
         undecayed: theta's keys that weight decay leaves alone.
+        transductive: its answer for a query depends on the task's other queries, whatever the network's normalisation.
     """
 
     file: str
@@ -43,6 +44,7 @@ class Method(NamedTuple):
     needs: tuple[str, ...] = ()
     prefers: Mapping[str, Any] = {}
     undecayed: tuple[str, ...] = ()
+    transductive: bool = False
 
 
 FAST = {"meta_lr": 2e-3}
@@ -52,6 +54,7 @@ MEAN_PHI = {"queries": 9, "tasks": 5, "optimizer": "sgd", "meta_lr": 1.0, "sched
 GATES = {"tasks": 1, "meta_lr": 2e-3, "clip": 0.25, "lr_multipliers": {"gates": 10.0}}
 SLOW_BODY = {"lr_multipliers": {"scale": 0.1, "shift": 0.1, "body": 0.1}}
 ONE_BATCH = {"tasks": 1, "meta_lr": 2e-3}
+QUICK_CENTRE = {**ONE_BATCH, "lr_multipliers": {"centre": 10.0}}  # which starts at 0, far from where it ends
 OF_SOURCE = ("classes", "ways")
 METHODS: Mapping[str, Method] = {
     "maml": Method("maml", "maml"),
@@ -72,6 +75,15 @@ METHODS: Mapping[str, Method] = {
     "mtl": Method("mtl", "mtl", pretrained=True, prefers=SLOW_BODY, undecayed=("scale",)),
     "finetune": Method("finetune", "finetune", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
     "baseline-pp": Method("finetune", "baseline_pp", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
+    "simpleshot": Method("simpleshot", "simpleshot", "features", "batches", needs=OF_SOURCE, prefers=QUICK_CENTRE),
+    "rfs": Method("rfs", "rfs", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
+    "meta-baseline": Method("meta_baseline", "meta_baseline", "features", pretrained=True, needs=("ways",)),
+    "feat": Method("feat", "feat", "features", pretrained=True, needs=("ways",)),
+    "metaoptnet": Method("metaoptnet", "metaoptnet", "features", needs=("ways",), prefers=FAST),
+    "simple-cnaps": Method("simple_cnaps", "simple_cnaps", "features", pretrained=True, needs=("ways",)),
+    "tsa": Method("tsa", "tsa", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
+    "tim": Method("tim", "tim", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH, transductive=True),
+    "bdcspn": Method("bdcspn", "bdcspn", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH, transductive=True),
 }
 
 
