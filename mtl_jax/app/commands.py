@@ -190,7 +190,11 @@ def evaluate(args: Namespace) -> None:
         "ci95": seen.ci95,
         "seed": args.seed,
     }
-    task = f"{ways}-way {shots}-shot on {dataset} ({args.split}, {args.episodes} episodes, norm {norm})"
+    said = f"norm {norm}"
+    if methods.find_method(settings.learner).transductive:  # which the network's norm does not tell
+        result["transductive"] = True
+        said += ", transductive: all queries of an episode at once"
+    task = f"{ways}-way {shots}-shot on {dataset} ({args.split}, {args.episodes} episodes, {said})"
     _report(args.json, result, f"{settings.learner}, {task}: {_percent(seen.accuracy, seen.ci95)}")
 
 

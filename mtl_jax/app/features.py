@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.app.settings import Settings
 from mtl_jax.data import datasets, pixels
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.data.tree import fingerprint
@@ -20,6 +22,7 @@ from mtl_jax.run.metrics import whole_file, write_text
 from mtl_jax.types import Array
 
 BATCH = 32  # images at a time: one program, and little memory
+log = logging.getLogger(__name__)
 PART = 1024  # images per file while it goes on, so that an interrupted run goes on where it stopped
 
 Embed = Callable[[np.ndarray], np.ndarray]  # images [n, height, width, 3] uint8 -> unit features [n, d] float32
@@ -164,10 +167,28 @@ def cached_features(backbone: str, dataset: str, image_size: int | None, split_f
     facts = datasets.info(dataset, split_file)
     files: list[list[object]] = []
     if dataset.startswith("folder:"):
-        files = fingerprint(sorted(p for p in Path(dataset.removeprefix("folder:")).rglob("*") if p.is_file()))
+        files = fingerprint(
+            sorted(p for p in Path(dataset.removeprefix("folder:").partition("?")[0]).rglob("*") if p.is_file())
+        )
     key = json.dumps([backbone, dataset, image_size, split_file, sorted(facts.classes.items()), files])
     file = folder / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
+        log.warning("making the features of %s by %s, once: this may take minutes", dataset, backbone)
         write_features(backbone, dataset, file, image_size, split_file)
     return file
+
+
+def inputs_of(settings: Settings) -> tuple[int, int, Callable[[np.ndarray], Array]]:
+    """(Pixels of a side, channels, images [n, side, side, channels] uint8 -> what the run's learner takes).
+
+    Raises:
+        ValueError: the run takes no images.
+    """
+    shape = settings.task.image_shape
+    if settings.network.backbone is not None:
+        embed, side = embedder(settings.network.backbone)
+        return settings.task.image_size or side, 3, lambda x: jnp.asarray(embed(x))
+    if shape is None or len(shape) != 3:
+        raise ValueError(f"predict reads images, and this run was trained on inputs of shape {shape}")
+    return shape[0], shape[2], lambda x: jnp.asarray(x.astype(np.float32) / 255.0)

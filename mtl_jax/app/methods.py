@@ -9,7 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mtl_jax.app.settings import GROUPS, WIDTHS, Settings, all_fields, check, checked_group, flat
+from mtl_jax.app.settings import (
+    FROZEN,
+    GROUPS,
+    NORMS,
+    WIDTHS,
+    NetworkSettings,
+    Settings,
+    all_fields,
+    check,
+    checked_group,
+    flat,
+)
 from mtl_jax.app.signatures import Factory, Option, read_factory
 
 if TYPE_CHECKING:
@@ -153,6 +164,8 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     if odd := [k for k in given if k not in known]:
         raise ValueError(f"{name} has no setting {odd[0]!r}: {nearest(odd[0], sorted(known - {'learner'}))}")
     values = {**method.prefers, **{k: v for k, v in given.items() if k != "learner"}}
+    if values.get("backbone") is not None:  # features are vectors, of moments that are settled
+        values = {"model": "linear", "norm": FROZEN, **values}
     task, network, outer, run = (
         checked_group(group, {k: v for k, v in values.items() if k not in own}) for group in GROUPS
     )
@@ -164,12 +177,27 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
         mine[key] = None if value is None else check(key, value, option.kind, {"choices": option.choices})
     if network.model != "conv4" and network.downsample is not None:
         raise ValueError(f"downsample is conv4's: leave it out with {network.model}")
+    _check_backbone(network, task.augment)
     if network.model == "linear" and network.width is not None:
         raise ValueError("a linear network has no hidden units: leave width out, or use --model mlp")
     task = replace(task, dataset=_from_anywhere(task.dataset))
     downsample = network.downsample or ("pool" if network.model == "conv4" else None)
     network = replace(network, width=network.width or WIDTHS[network.model], downsample=downsample)
     return Settings(str(name), task, network, outer, run, mine)
+
+
+def _check_backbone(network: NetworkSettings, augment: str | None) -> None:
+    """ValueError where a network, a norm or an augmentation does not go with a frozen backbone, or with none."""
+    if network.backbone is None:
+        if network.norm == FROZEN:
+            raise ValueError(f"norm frozen is a backbone's: choose one of {', '.join(NORMS)}, or give --backbone")
+        return
+    if network.model not in ("linear", "mlp"):
+        raise ValueError(f"a backbone's features are vectors, which {network.model} does not take: linear or mlp does")
+    if network.norm != FROZEN:
+        raise ValueError(f"a backbone keeps its own stored moments (norm frozen), not {network.norm}: leave norm out")
+    if augment not in (None, "none"):
+        raise ValueError(f"a backbone's features are made once, and cannot be augmented by {augment}: leave it out")
 
 
 def _from_anywhere(dataset: str | None) -> str | None:

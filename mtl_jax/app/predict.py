@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.app.features import embedder
-from mtl_jax.app.methods import build_learner
+from mtl_jax.app.features import embedder, inputs_of
+from mtl_jax.app.methods import build_learner, find_method
 from mtl_jax.app.settings import Settings
 from mtl_jax.data import images
 from mtl_jax.run.metrics import whole_file
@@ -63,17 +63,16 @@ def predict(
         ValueError: a class without a readable image, no readable query, ways that the run's head does not have, or a
             network whose outputs are not finite.
     """
-    shape = settings.task.image_shape
-    if shape is None or len(shape) != 3:
-        raise ValueError(f"predict reads images, and this run was trained on inputs of shape {shape}")
-    known, asked = _read(support, query, shape[0], shape[2])
+    side, channels, inputs = inputs_of(settings)
+    known, asked = _read(support, query, side, channels)
     learner = build_learner(settings, len(known.names))
 
     def pixels(x: np.ndarray) -> Array:
-        return jnp.asarray((255 - x if invert else x).astype(np.float32) / 255.0)
+        return inputs(255 - x if invert else x)
 
     phi = learner.adapt(theta, pixels(known.images), jnp.asarray(known.labels))
-    batch = len(asked.paths) if settings.network.norm == "transductive" else BATCH
+    together = settings.network.norm == "transductive" or find_method(settings.learner).transductive
+    batch = len(asked.paths) if together else BATCH
     return _named(lambda x: learner.predict(theta, phi, pixels(x)), asked, known.names, batch)
 
 
