@@ -7,7 +7,7 @@ Command: TFDS_DATA_DIR=... python experiments/frozen_backbone.py [--out runs/fro
 Setting: lite0 (EfficientNet-Lite0, ImageNet-1k) at 128 pixels, features of length 1 times sqrt(1,280), the first 200
     images per class of CIFAR-FS and FC100 and all 20 of Omniglot, test classes; 600 episodes of 5 ways and 15 queries,
     the same for all methods, whose gap to simpleshot is paired. Norm frozen. Defaults of each method; what r2d2 would
-    meta-learn stays at its start. tim and bdcspn are transductive: they use all queries at once, equally many per class.
+    meta-learn stays at its start. tim and bdcspn are transductive: they use all queries at once, 15 per class.
 Result: see the page of results. Leakage: most classes of CIFAR-100 are ImageNet's as well, or part of one; Omniglot's
     characters are not.
 """
