@@ -95,4 +95,4 @@ def bdcspn(
         return never_absent(as_dtype(temperature, z.dtype) * (1.0 - cosine(z, centres)), phi.present)
 
     whole = checked(Learner(source.init, adapt, predict, source.loss), labels_only=True)
-    return Learner(source.init, whole.adapt, predict, source.loss)
+    return Learner(source.init, whole.adapt, whole.predict, source.loss)  # whose labels are the source's

@@ -9,6 +9,7 @@ from mtl_jax.learners.checks import check_above, checked, feature_network
 from mtl_jax.learners.finetune import finetune
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent
 from mtl_jax.learners.protonet import Prototypes, class_means, squared_euclidean, unit
+from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
@@ -78,4 +79,5 @@ def simpleshot(
         mean = jax.lax.stop_gradient(net.apply(theta["net"], episode.query_x, None)[0]).mean(0)
         return value + 0.5 * jnp.square(theta["centre"] - mean).mean(), metrics
 
-    return Learner(init, checked(Learner(init, adapt, predict, loss), labels_only=True).adapt, predict, loss)
+    whole = checked(Learner(init, adapt, predict, loss), labels_only=True)
+    return Learner(whole.init, whole.adapt, whole.predict, broadcasting(loss))  # whose labels are the source's

@@ -119,4 +119,4 @@ def tim(
         return logits(inner_loop(task_loss, phi.centres, rule, inner_steps, order=1)[0], z)
 
     whole = checked(Learner(source.init, adapt, predict, source.loss), labels_only=True)
-    return Learner(source.init, whole.adapt, predict, source.loss)
+    return Learner(source.init, whole.adapt, whole.predict, source.loss)  # whose labels are the source's

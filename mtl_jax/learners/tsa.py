@@ -111,7 +111,7 @@ def tsa(
         return logits(z + z @ phi.map, phi.centres, phi.present)
 
     whole = checked(Learner(source.init, adapt, predict, source.loss), labels_only=True)
-    return Learner(source.init, whole.adapt, predict, source.loss)
+    return Learner(source.init, whole.adapt, whole.predict, source.loss)  # whose labels are the source's
 
 
 def _adapter(name: str, leaf: Array) -> Array | None:
