@@ -13,7 +13,7 @@ from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
 class Gaussians(NamedTuple):
-    """One task's solution: class means [ways, d], roots [ways, 2 n, d] with Q_k = roots_k' roots_k + I, which classes
+    """One task's solution: class means [ways, d], roots [ways, n, d] with Q_k = roots_k' roots_k + I, which classes
     exist [ways], and moments."""
 
     centres: Array
@@ -72,10 +72,14 @@ def simple_cnaps(net: Model, ways: int | None = None) -> Learner:
         member = jax.nn.one_hot(support_y, slots, axis=0, dtype=z.dtype)  # [ways, n]
         count = member.sum(1)
         share = count / (count + 1.0)
-        own = jnp.sqrt(share / jnp.maximum(count - 1.0, 1.0))
-        of_all = jnp.sqrt((1.0 - share) / max(len(z) - 1, 1))
-        within = (own[:, None] * member)[..., None] * (z - means[:, None])
-        return Gaussians(means, jnp.concatenate((within, of_all[:, None, None] * (z - z.mean(0))), 1), present, stats)
+        # The square root of Q_k - I has a row per example: in class k the sum of two parts that are orthogonal.
+        of_all = (1.0 - share) / max(len(z) - 1, 1)
+        both = jnp.sqrt(share / jnp.maximum(count - 1.0, 1.0) + of_all)[:, None, None]
+        of_all = jnp.sqrt(of_all)[:, None, None]
+        centre = z.mean(0)
+        inside = both * (z - means[:, None]) + of_all * (means - centre)[:, None]
+        roots = jnp.where(member[..., None] > 0, inside, of_all * (z - centre))
+        return Gaussians(means, roots, present, stats)
 
     def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Gaussians:
         return solve(theta, support_x, support_y, count_ways(support_y, ways))
