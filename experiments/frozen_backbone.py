@@ -4,8 +4,8 @@ Papers: Wang et al. 2019, arXiv 1911.04623 (simpleshot, here L2N); Tian et al. 2
     et al. 2019, arXiv 1805.08136 (r2d2); Bateni et al. 2020, arXiv 1912.03432 (simple-cnaps); Boudiaf et al. 2020,
     arXiv 2008.11297 (tim); Liu et al. 2020, arXiv 1911.10713 (bdcspn).
 Command: TFDS_DATA_DIR=... python experiments/frozen_backbone.py [--out runs/frozen_backbone]
-Setting: lite0 (EfficientNet-Lite0, ImageNet-1k) at 128 pixels, features of length 1 times sqrt(1,280), test classes: the
-    first 200 images per class of CIFAR-FS and FC100, and all 20 of Omniglot's first 200; 600 episodes of 5 ways and 15
+Setting: lite0 (EfficientNet-Lite0, ImageNet-1k) at 128 pixels, features of length 1 times sqrt(1,280), test classes:
+    the first 200 images per class of CIFAR-FS and FC100, all 20 of Omniglot's first 200; 600 episodes of 5 ways and 15
     queries, the same for all methods, whose gap to simpleshot is paired. Norm frozen. Defaults of each method; what
     r2d2 would meta-learn stays at its start. tim and bdcspn are transductive: they use all queries at once, 15 per
     class.

@@ -127,3 +127,14 @@ def test_methods_adapt_over_frozen_features(name, key):
     logits = learner.predict(theta, learner.adapt(theta, x, y), x)
     assert np.isfinite(logits).all()
     np.testing.assert_array_equal(logits.argmax(1), y)
+
+
+def test_a_method_that_pre_trains_does_so_over_the_same_features(photos, tmp_path, made):
+    assert train(photos, tmp_path / "run", "meta-baseline", "--tasks", 2, "--pretrain-steps", 3) == 0
+    config = json.loads((tmp_path / "run" / "pretrain" / "config.json").read_text())
+    assert [config[k] for k in ("learner", "backbone", "norm")] == ["finetune", "lite0", "frozen"]
+    assert made == ["lite0"]
+
+
+def test_a_network_with_nothing_to_learn_trains_all_the_same(photos, tmp_path):
+    assert train(photos, tmp_path / "run", "protonet", "--tasks", 2) == 0
