@@ -23,15 +23,15 @@ import numpy as np
 from mtl_jax import ClassPool, datasets, evaluate, learners, models
 from mtl_jax.app.features import embedder
 from mtl_jax.data import pixels
-from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import ci95, write_json
 
 SIZE, PER_CLASS, CLASSES, EPISODES = 128, 200, 200, 600
 LEAKAGE = {"cifar_fs": "most classes seen", "omniglot": "none seen", "fc100": "most classes seen"}
 NET = models.mlp(None, ())  # the features themselves
 METHODS = {
-    "simpleshot": learners.simpleshot(NET, 2, centred=False), "rfs": learners.rfs(NET, 2), "r2d2": learners.r2d2(NET),
-    "bdcspn": learners.bdcspn(NET, 2), "tim": learners.tim(NET, 2), "simple-cnaps": learners.simple_cnaps(NET),
+    "simpleshot": learners.simpleshot(NET, 2, centred=False, ways=5), "rfs": learners.rfs(NET, 2, ways=5),
+    "r2d2": learners.r2d2(NET, ways=5), "bdcspn": learners.bdcspn(NET, 2, ways=5), "tim": learners.tim(NET, 2, ways=5),
+    "simple-cnaps": learners.simple_cnaps(NET, ways=5),
 }  # fmt: skip
 TRANSDUCTIVE = ("tim", "bdcspn")
 
@@ -54,7 +54,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/frozen_backbone"))
     args = parser.parse_args()
-    configure_cpu()
     args.out.mkdir(parents=True, exist_ok=True)
     record = {"experiment": "frozen_backbone", "backbone": "lite0", "norm": "frozen", "frozen": [], "images_per_s": {}}
     for target, leakage in LEAKAGE.items():

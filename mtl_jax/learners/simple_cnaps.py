@@ -86,7 +86,9 @@ def simple_cnaps(net: Model, ways: int | None = None) -> Learner:
 
     def predict(theta: PyTree, phi: Gaussians, x: Array) -> Array:
         z, _ = net.apply(theta, x, phi.stats)
-        distances = jax.vmap(mahalanobis, (None, 0, 0), 1)(z, phi.centres, phi.roots)
+        # Class by class: QR decompositions of many tall matrices at once can stop for ever where a CPU's cores are
+        # devices.
+        distances = jax.lax.map(lambda each: mahalanobis(z, *each), (phi.centres, phi.roots)).T
         return never_absent(-0.5 * distances, phi.present)
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
