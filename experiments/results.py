@@ -81,7 +81,9 @@ def section(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     if data in OVERLAPS:
         yield f"- {OVERLAPS[data]}"
     yield ""
-    if "cells" in record:
+    if "frozen" in record:
+        yield from over_backbone(record["frozen"])
+    elif "cells" in record:
         yield from matrix(record["cells"])
     elif "mse" in json.dumps(record):
         yield from errors(record)
@@ -154,6 +156,17 @@ def matrix(cells: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     yield "| trained on, by | " + " | ".join(columns) + " |\n" + "|---" * (1 + len(columns)) + "|"
     for row in dict.fromkeys(row for row, _ in seen):
         yield f"| {row} | " + " | ".join(score(seen.get((row, column))) for column in columns) + " |"
+
+
+def over_backbone(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Scores over a frozen backbone, each with its paired gap to the first method and what the backbone has seen."""
+    yield "Norm frozen. Gaps are to the first method of the same task, paired episode by episode.\n"
+    yield "| target | ways, shots | method | transductive | accuracy | gap | episodes | leakage |"
+    yield "|---" * 8 + "|"
+    for row in rows:
+        gap = f"{100 * row['gap']:+.2f} ± {100 * row['gap_ci95']:.2f}" if row["gap_ci95"] else "-"
+        cells = (row["target"], f"{row['ways']}, {row['shots']}", row["method"], "yes" if row["transductive"] else "no")
+        yield "| " + " | ".join(map(str, (*cells, score(row), gap, row["episodes"], row["leakage"]))) + " |"
 
 
 def score(row: Mapping[str, Any] | None) -> str:

@@ -63,42 +63,53 @@ def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = Fal
     Raises:
         ValueError: ways that the run's head does not have.
     """
-    learner = build_learner(settings, len(known.names))
-    together = settings.network.norm == "transductive"
+    learner, method = build_learner(settings, len(known.names)), find_method(settings.learner)
+    by_moments = settings.network.norm == "transductive"
+    together = by_moments or method.transductive
+    backbone, stored = None, ()
+    if settings.network.backbone is not None:
+        backbone, stored, _ = features.backbone_of(settings.network.backbone)
 
     def pixels(x: Array) -> Array:
         return (255 - x if invert else x).astype(jnp.float32) / 255.0
 
+    def inputs(stored: PyTree, x: Array) -> Array:
+        return pixels(x) if backbone is None else backbone(stored, 255 - x if invert else x)
+
     x, y = pixels(jnp.asarray(known.images)), jnp.asarray(known.labels)
+    if backbone is not None:
+        x = jnp.asarray(in_batches(lambda x: jax.jit(inputs)(stored, x), known.images, features.BATCH))
     phi = jax.jit(lambda theta, x: learner.adapt(theta, x, y))(theta, x)  # y is seen, so that labels are checked
     compared, compares = _compared(settings, learner, len(known.names))
 
     def outputs(weights: PyTree, x: Array) -> tuple[Array, Array]:
-        theta, phi = weights
-        return learner.predict(theta, phi, pixels(x)), compared(theta, phi, pixels(x))
+        theta, phi, stored = weights
+        seen = inputs(stored, x)
+        return learner.predict(theta, phi, seen), compared(theta, phi, seen)
 
     def held_out(parts: int | None) -> HeldOut:
         return refitted(learner, theta, x, np.asarray(known.labels), parts, together)
 
     names, shape, norm = known.names, image_shape_of(settings), settings.network.norm
-    few = max(1, min(BATCH, TOGETHER // (shape[0] * shape[1])))
-    whole = Classifier(names, shape, norm, (theta, phi), outputs, compares, together, few, held_out)
-    if not together or find_method(settings.learner).network == "maps":  # which are normalised pair by pair as well
+    few = max(1, min(features.BATCH if backbone else BATCH, TOGETHER // (shape[0] * shape[1])))
+    whole = Classifier(names, shape, norm, (theta, phi, stored), outputs, compares, together, few, held_out)
+    # Of the method's own looking at all queries there is no doing a few at a time; maps are normalised pair by pair.
+    if not by_moments or method.transductive or method.network == "maps":
         return whole
 
     def normalised_by(images: np.ndarray) -> Classifier:
         """phi with the moments of all images, as a learner under norm="support" has those of the support set."""
         frozen = change(settings, norm="support")
         follower, body = build_learner(frozen, len(names)), _body(theta, phi)
-        net = network(frozen, len(names) if find_method(settings.learner).network == "head" else None)
+        net = network(frozen, len(names) if method.network == "head" else None)
         stats = batch_moments(net, body, images, pixels, lambda f, x: in_batches(f, x, max(1, few // 4)))
         compared, _ = _compared(frozen, follower, len(names))
 
         def outputs(weights: PyTree, x: Array) -> tuple[Array, Array]:
-            theta, phi = weights
+            theta, phi, _ = weights
             return follower.predict(theta, phi, pixels(x)), compared(theta, phi, pixels(x))
 
-        return whole._replace(weights=(theta, phi._replace(stats=stats)), outputs=outputs, together=False)
+        return whole._replace(weights=(theta, phi._replace(stats=stats), stored), outputs=outputs, together=False)
 
     return whole._replace(normalised_by=normalised_by)
 
@@ -137,6 +148,9 @@ def of_backbone(name: str, known: Support) -> Classifier:
 
 def image_shape_of(settings: Settings) -> tuple[int, int, int]:
     """(height, width, channels) of the images that a run reads; ValueError where it reads something else."""
+    if settings.network.backbone is not None:
+        side = settings.task.image_size or features.backbone_of(settings.network.backbone)[2]
+        return side, side, 3
     shape = settings.task.image_shape
     if shape is None or len(shape) != 3:
         raise ValueError(f"predict reads images, and this run was trained on inputs of shape {shape}")

@@ -63,6 +63,8 @@ def evaluate(args: Namespace) -> None:
         **result
     )
     text += percent(seen.accuracy, seen.ci95)
+    if result.get("transductive"):
+        text += " (transductive: all queries of an episode at once)"
     if args.per_class:
         result |= _by_class(seen, names)
         text += "\n" + _table(result)
@@ -104,6 +106,8 @@ def measure(folder: Path, args: Namespace) -> Measured:
         "ci95": seen.ci95,
         "seed": args.seed,
     }
+    if methods.find_method(settings.learner).transductive:  # which the network's norm does not tell
+        result["transductive"] = True
     return Measured(result, seen, (tuple(pool.names), tuple(jax.device_get(pool.count).tolist())))
 
 

@@ -72,14 +72,14 @@ def write_exported(out: Path, classifier: "Classifier", expected: "Estimate | No
         What the JSON file in the folder holds.
 
     Raises:
-        ValueError: the package flatbuffers is not installed, or norm is transductive.
+        ValueError: the package flatbuffers is not installed, or an image's outputs depend on others.
     """
     import jax
     import jax.export
     import jax.numpy as jnp
 
     if classifier.together:
-        raise ValueError("an exported program answers each image by itself, which norm transductive does not")
+        raise ValueError("an exported program answers each image by itself, which nothing transductive does")
     temperature = expected.temperature if expected else 1.0
 
     def program(x: "jax.Array") -> "tuple[jax.Array, jax.Array]":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from mtl_jax.run.metrics import whole_file, write_text
 from mtl_jax.types import Array
 
 BATCH = 32  # images at a time: one program, and little memory
+log = logging.getLogger(__name__)
 PART = 1024  # images per file while it goes on, so that an interrupted run goes on where it stopped
 
 Embed = Callable[[np.ndarray], np.ndarray]  # images [n, height, width, 3] uint8 -> unit features [n, d] float32
@@ -182,10 +184,13 @@ def cached_features(backbone: str, dataset: str, image_size: int | None, split_f
     facts = datasets.info(dataset, split_file)
     files: list[list[object]] = []
     if dataset.startswith("folder:"):
-        files = fingerprint(sorted(p for p in Path(dataset.removeprefix("folder:")).rglob("*") if p.is_file()))
+        files = fingerprint(
+            sorted(p for p in Path(dataset.removeprefix("folder:").partition("?")[0]).rglob("*") if p.is_file())
+        )
     key = json.dumps([backbone, dataset, image_size, split_file, sorted(facts.classes.items()), files])
     file = folder / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
+        log.warning("making the features of %s by %s, once: this may take minutes", dataset, backbone)
         write_features(backbone, dataset, file, image_size, split_file)
     return file

@@ -43,6 +43,7 @@ SHARED = (  # what a run and the pre-training that it does by itself have in com
     "queries",
     "model",
     "width",
+    "backbone",
     "norm",
     "downsample",
     "precision",
@@ -183,7 +184,7 @@ def _prepare(settings: Settings) -> tuple[Settings, Any, dict[str, Any]]:
     task, outer, of_run = settings.task, settings.outer, settings.run
     pool = load_pool(settings, "train")
     facts = datasets.info(str(task.dataset), task.split_file)
-    augment = task.augment or facts.augment
+    augment = "none" if settings.network.backbone else task.augment or facts.augment
     task = replace(task, augment=augment, image_shape=tuple(pool.input_shape), input_dtype=str(pool.input_dtype))
     method = find_method(settings.learner)
     given: dict[str, Any] = {"callbacks": [] if of_run.patience is None else [EarlyStopping(of_run.patience)]}
@@ -242,6 +243,8 @@ def _result(settings: Settings, run: TrainResult, out: Path, earlier: float) -> 
         "shots": task.shots,
     }
     result |= {"queries": task.queries, "norm": settings.network.norm, "steps": int(run.state.step)}
+    if find_method(settings.learner).transductive:
+        result["transductive"] = True
     result |= {"seconds": earlier + run.seconds, "best_step": best.get("step"), "seed": settings.run.seed}
     result |= {"val_accuracy": best.get("val_accuracy"), "val_ci95": best.get("val_ci95")}
     if is_first():

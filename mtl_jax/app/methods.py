@@ -9,7 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mtl_jax.app.settings import GROUPS, WIDTHS, Settings, all_fields, check, checked_group, flat
+from mtl_jax.app.settings import (
+    FROZEN,
+    GROUPS,
+    NORMS,
+    WIDTHS,
+    NetworkSettings,
+    Settings,
+    all_fields,
+    check,
+    checked_group,
+    flat,
+)
 from mtl_jax.app.signatures import Factory, Option, read_factory
 
 if TYPE_CHECKING:
@@ -33,6 +44,7 @@ class Method(NamedTuple):
             "progress" of the run.
         prefers: settings of the outer loop that differ from everyone's.
         undecayed: theta's keys that weight decay leaves alone.
+        transductive: its answer for a query depends on the task's other queries, whatever the network's normalisation.
     """
 
     file: str
@@ -43,6 +55,7 @@ class Method(NamedTuple):
     needs: tuple[str, ...] = ()
     prefers: Mapping[str, Any] = {}
     undecayed: tuple[str, ...] = ()
+    transductive: bool = False
 
 
 FAST = {"meta_lr": 2e-3}
@@ -52,6 +65,7 @@ MEAN_PHI = {"queries": 9, "tasks": 5, "optimizer": "sgd", "meta_lr": 1.0, "sched
 GATES = {"tasks": 1, "meta_lr": 2e-3, "clip": 0.25, "lr_multipliers": {"gates": 10.0}}
 SLOW_BODY = {"lr_multipliers": {"scale": 0.1, "shift": 0.1, "body": 0.1}}
 ONE_BATCH = {"tasks": 1, "meta_lr": 2e-3}
+QUICK_CENTRE = {**ONE_BATCH, "lr_multipliers": {"centre": 10.0}}  # which starts at 0, far from where it ends
 OF_SOURCE = ("classes", "ways")
 METHODS: Mapping[str, Method] = {
     "maml": Method("maml", "maml"),
@@ -72,6 +86,15 @@ METHODS: Mapping[str, Method] = {
     "mtl": Method("mtl", "mtl", pretrained=True, prefers=SLOW_BODY, undecayed=("scale",)),
     "finetune": Method("finetune", "finetune", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
     "baseline-pp": Method("finetune", "baseline_pp", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
+    "simpleshot": Method("simpleshot", "simpleshot", "features", "batches", needs=OF_SOURCE, prefers=QUICK_CENTRE),
+    "rfs": Method("rfs", "rfs", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
+    "meta-baseline": Method("meta_baseline", "meta_baseline", "features", pretrained=True, needs=("ways",)),
+    "feat": Method("feat", "feat", "features", pretrained=True, needs=("ways",)),
+    "metaoptnet": Method("metaoptnet", "metaoptnet", "features", needs=("ways",), prefers=FAST),
+    "simple-cnaps": Method("simple_cnaps", "simple_cnaps", "features", pretrained=True, needs=("ways",)),
+    "tsa": Method("tsa", "tsa", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
+    "tim": Method("tim", "tim", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH, transductive=True),
+    "bdcspn": Method("bdcspn", "bdcspn", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH, transductive=True),
 }
 
 
@@ -141,6 +164,8 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     if odd := [k for k in given if k not in known]:
         raise ValueError(f"{name} has no setting {odd[0]!r}: {nearest(odd[0], sorted(known - {'learner'}))}")
     values = {**method.prefers, **{k: v for k, v in given.items() if k != "learner"}}
+    if values.get("backbone") is not None:  # features are vectors, of moments that are settled
+        values = {"model": "linear", "norm": FROZEN, **values}
     task, network, outer, run = (
         checked_group(group, {k: v for k, v in values.items() if k not in own}) for group in GROUPS
     )
@@ -152,12 +177,27 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
         mine[key] = None if value is None else check(key, value, option.kind, {"choices": option.choices})
     if network.model != "conv4" and network.downsample is not None:
         raise ValueError(f"downsample is conv4's: leave it out with {network.model}")
+    _check_backbone(network, task.augment)
     if network.model == "linear" and network.width is not None:
         raise ValueError("a linear network has no hidden units: leave width out, or use --model mlp")
     task = replace(task, dataset=_from_anywhere(task.dataset))
     downsample = network.downsample or ("pool" if network.model == "conv4" else None)
     network = replace(network, width=network.width or WIDTHS[network.model], downsample=downsample)
     return Settings(str(name), task, network, outer, run, mine)
+
+
+def _check_backbone(network: NetworkSettings, augment: str | None) -> None:
+    """ValueError where a network, a norm or an augmentation does not go with a frozen backbone, or with none."""
+    if network.backbone is None:
+        if network.norm == FROZEN:
+            raise ValueError(f"norm frozen is a backbone's: choose one of {', '.join(NORMS)}, or give --backbone")
+        return
+    if network.model not in ("linear", "mlp"):
+        raise ValueError(f"a backbone's features are vectors, which {network.model} does not take: linear or mlp does")
+    if network.norm != FROZEN:
+        raise ValueError(f"a backbone keeps its own stored moments (norm frozen), not {network.norm}: leave norm out")
+    if augment not in (None, "none"):
+        raise ValueError(f"a backbone's features are made once, and cannot be augmented by {augment}: leave it out")
 
 
 def _from_anywhere(dataset: str | None) -> str | None:

@@ -101,6 +101,8 @@ def _of_this_version(config: Mapping[str, Any]) -> dict[str, Any]:
 def load_pool(settings: Settings, split: str, dataset: str | None = None) -> "ClassPool":
     """A split, of the run's data set or another, in the image size and channels that the run was trained on.
 
+    Of a run over a frozen backbone, the features of its images, made by the first who asks and kept in the cache.
+
     Raises:
         ValueError: no data set is named; or as `datasets.load`.
     """
@@ -114,6 +116,12 @@ def load_pool(settings: Settings, split: str, dataset: str | None = None) -> "Cl
     if task.image_shape is not None and len(task.image_shape) == 3:
         size, channels = task.image_shape[0], task.image_shape[2]
     own = task.split_file if name == task.dataset else None
+    if settings.network.backbone is not None:
+        from mtl_jax.app.features import cached_features
+        from mtl_jax.data.cache import cache_folder
+
+        file = cached_features(settings.network.backbone, name, task.image_size, own, cache_folder())
+        return datasets.load(f"npz:{file}", split, host=task.host)
     return datasets.load(name, split, size, channels=channels, host=task.host, split_file=own)
 
 

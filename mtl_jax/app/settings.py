@@ -6,6 +6,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 NORMS = ("transductive", "support", "none")
+FROZEN = "frozen"  # a backbone's own stored moments: every query is independent of the others
 # of the first block, or of a hidden layer, unless a width is given
 WIDTHS: Mapping[str, int | None] = {"conv4": 64, "resnet12": 16, "mlp": 64, "linear": None}
 AUGMENTATIONS = ("none", "rotations", "flip_crop")
@@ -60,7 +61,12 @@ class NetworkSettings:
     width: int | None = setting(
         None, "filters of the first block, or units of a hidden layer; 64, and 16 for resnet12", least=1, most=8192
     )
-    norm: str = setting("transductive", "whose moments normalise the queries", choices=NORMS)
+    backbone: str | None = setting(
+        None, "frozen backbone (lite0, or a file of weights) whose features, made once, stand in for the images"
+    )
+    norm: str = setting(
+        "transductive", "whose moments normalise the queries; frozen with a backbone", choices=(*NORMS, FROZEN)
+    )
     downsample: str | None = setting(
         None, "conv4's max-pool, or its convolutions' stride of 2; pool for conv4", choices=("pool", "stride")
     )

@@ -20,8 +20,8 @@ Result = TypeVar("Result")
 def checks_arguments(factory: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """The same factory, whose numbers, words and switches must be what their annotations say.
 
-    A whole number is no switch and at most 10^9, a number is finite, a word is one of its Literal's. Arrays and tracers,
-    and arguments that take anything else as well, are the factory's own to check.
+    A whole number is no switch and at most 10^9, a number is finite, a word is one of its Literal's. Arrays, tracers and
+    arguments that take anything else as well are the factory's own to check.
 
     Raises:
         ValueError: a value out of range, or an unknown word.
@@ -63,7 +63,9 @@ def _check(name: str, value: Any, kinds: frozenset[type], words: tuple[Any, ...]
         raise ValueError(f"{name} is one of {', '.join(map(repr, words))}, not {value!r}")
     if isinstance(value, bool | np.bool_):
         if bool not in kinds:
-            raise TypeError(f"{name} is no switch: give {'a number' if kinds & {int, float} else 'a word'}, not {value}")
+            raise TypeError(
+                f"{name} is no switch: give {'a number' if kinds & {int, float} else 'a word'}, not {value}"
+            )
     elif isinstance(value, numbers.Real):
         if not kinds & {int, float}:
             raise TypeError(f"{name} is {'true or false' if bool in kinds else 'a word'}, not {value!r}")
@@ -71,8 +73,8 @@ def _check(name: str, value: Any, kinds: frozenset[type], words: tuple[Any, ...]
             raise ValueError(f"{name} is a whole number, not {value!r}")
         if not math.isfinite(value):
             raise ValueError(f"{name} must be finite, not {value!r}")
-        if float not in kinds and abs(value) > MOST:
-            raise ValueError(f"{name} must be at most {MOST:,}, not {value:,}")
+        if float not in kinds and abs(int(value)) > MOST:
+            raise ValueError(f"{name} must be at most {MOST:,}, not {value}")
     elif not (isinstance(value, str) and str in kinds):
         raise TypeError(f"{name} is {_said(kinds)}, not {value!r}")
 

@@ -219,6 +219,6 @@ def initialiser(module: nn.Module) -> Callable:
     """`Model.init` of a linen module: (key, x) -> params, without flax's outer "params" key."""
 
     def init(key: Array, x: Array) -> dict:
-        return module.init(key, x)["params"]
+        return module.init(key, x).get("params", {})  # none, of a linear network without its head
 
     return broadcasting(init)

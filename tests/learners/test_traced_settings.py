@@ -10,7 +10,8 @@ import pytest
 
 from mtl_jax import Episode, learners, models
 
-FEATURES = ("protonet", "proto_maml", "matching", "r2d2", "finetune", "baseline_pp")
+SOURCE = ("finetune", "baseline_pp", "simpleshot", "rfs", "tsa", "tim", "bdcspn")
+FEATURES = ("protonet", "proto_maml", "matching", "r2d2", "meta_baseline", "feat", "metaoptnet", *SOURCE)
 GIVEN = {"temperature": 2.0, "scale": 3.0, "label_smoothing": 0.2, "first_order_until": 0.3, "progress": 0.05}
 
 
@@ -33,7 +34,7 @@ def test_it_may_be_traced(key, name, argument, value):
     task = Episode(x[0], y, x[1], y, jnp.arange(3, dtype=jnp.int32))
     net = models.conv4(3, 4, downsample="stride") if pictures else models.mlp(None if name in FEATURES else 3, (6,))
     steps = {"inner_steps": 2} if "inner_steps" in inspect.signature(getattr(learners, name)).parameters else {}
-    extra = {"classes": 7} if name in ("finetune", "baseline_pp") else {}
+    extra = {"classes": 7} if name in SOURCE else {}
 
     def result(value):
         learner = getattr(learners, name)(net, **steps, **extra, **{argument: value})

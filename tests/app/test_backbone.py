@@ -1,0 +1,140 @@
+"""A run over a frozen backbone: features made once and cached, norm frozen, and pictures taken as they come."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_jax import cli
+from mtl_jax.app import features
+from mtl_jax.app.methods import build_learner, change, resolve_settings
+from mtl_jax.app.runs import load_pool, load_run
+from mtl_jax.types import Model
+
+COLOURS = {"train": "red green blue black", "val": "cyan magenta", "test": "yellow white"}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Classes of one colour each, with noise; splits train, val and test of different colours."""
+    rng = np.random.default_rng(0)
+    for split, names in COLOURS.items():
+        for name in names.split():
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(5):
+                flat = np.asarray(Image.new("RGB", (20, 16), name), np.int16) + rng.integers(-60, 60, (16, 20, 3))
+                Image.fromarray(np.clip(flat, 0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch, tmp_path):
+    """How often the backbone was made; it is an image's mean colour about the middle, in place of a large network."""
+    asked = []
+
+    def tiny(name):
+        asked.append(name)
+        return Model(lambda key, x: {}, lambda params, x, stats=None: (x.mean((1, 2)) - 0.5, None)), {}
+
+    monkeypatch.setattr(features, "pretrained", tiny)
+    monkeypatch.setenv("MTL_JAX_CACHE", str(tmp_path / "cache"))
+    return asked
+
+
+def mtl_jax(*args):
+    try:
+        cli.main([str(a) for a in args])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def train(photos, out, learner, *more):
+    sizes = {"ways": 2, "shots": 1, "queries": 2, "steps": 3, "val-every": 3, "val-episodes": 4, "image-size": 8}
+    given = [word for name, value in sizes.items() for word in (f"--{name}", value)]
+    return mtl_jax(
+        "train", learner, "--dataset", f"folder:{photos}", "--backbone", "lite0", "--out", out, *given, *more
+    )
+
+
+def test_train_eval_and_predict_over_cached_features(photos, tmp_path, capsys, made):
+    assert train(photos, tmp_path / "run", "r2d2", "--tasks", 2) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert [config[k] for k in ("backbone", "model", "norm", "augment", "image_shape")] == [
+        "lite0",
+        "linear",
+        "frozen",
+        "none",
+        [3],
+    ]
+    assert made == ["lite0"]
+    capsys.readouterr()
+    assert mtl_jax("eval", tmp_path / "run", "--shots", 1, "--queries", 4, "--episodes", 20, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["norm"], said["accuracy"], "transductive" in said) == ("frozen", 1.0, False)
+    assert made == ["lite0"]  # the cache serves the evaluation
+    query = photos / "test" / "yellow"
+    assert mtl_jax("predict", tmp_path / "run", "--support", photos / "test", "--query", query, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["norm"] == "frozen"
+    assert {row["class"] for row in said["predictions"]} == {"yellow"}
+    run = load_run(tmp_path / "run")
+    pool = load_pool(run.settings, "test")
+    unit, params, _ = features.backbone_of("lite0")
+    pixels = load_pool(change(run.settings, backbone=None, norm="none", image_size=8, image_shape=None), "test")
+    np.testing.assert_allclose(unit(params, np.asarray(pixels.x)), pool.x, atol=1e-5)
+    assert mtl_jax("eval", tmp_path / "run", "--norm", "support") == 2
+    assert "own stored moments" in capsys.readouterr().err
+
+
+def test_a_transductive_method_says_so_beside_its_norm(photos, tmp_path, capsys):
+    assert train(photos, tmp_path / "run", "bdcspn") == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["transductive"] is True
+    size = ("--queries", 4, "--episodes", 4)
+    capsys.readouterr()
+    assert mtl_jax("eval", tmp_path / "run", *size, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["norm"], said["transductive"]) == ("frozen", True)
+    assert mtl_jax("eval", tmp_path / "run", *size) == 0
+    assert "(transductive: all queries of an episode at once)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"backbone": "lite0", "model": "conv4"}, "conv4 does not take: linear or mlp does"),
+        ({"backbone": "lite0", "norm": "support"}, r"norm frozen\), not support"),
+        ({"backbone": "lite0", "augment": "flip_crop"}, "cannot be augmented by flip_crop"),
+        ({"norm": "frozen"}, "norm frozen is a backbone's"),
+    ],
+)
+def test_what_does_not_go_with_a_backbone_is_said(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        resolve_settings({"learner": "r2d2", **wrong})
+
+
+@pytest.mark.parametrize("name", ["simpleshot", "rfs", "meta-baseline", "feat", "simple-cnaps", "tsa", "tim"])
+def test_methods_adapt_over_frozen_features(name, key):
+    settings = resolve_settings({"learner": name, "backbone": "lite0", "ways": 3})
+    learner = build_learner(replace(settings, task=replace(settings.task, classes=4)))
+    y = jax.numpy.repeat(jax.numpy.arange(3, dtype=jax.numpy.int32), 2)
+    x = 3.0 * jax.numpy.eye(3, 5)[y] + 0.1 * jax.random.normal(key, (6, 5))
+    theta = learner.init(key, x)
+    logits = learner.predict(theta, learner.adapt(theta, x, y), x)
+    assert np.isfinite(logits).all()
+    np.testing.assert_array_equal(logits.argmax(1), y)
+
+
+def test_a_method_that_pre_trains_does_so_over_the_same_features(photos, tmp_path, made):
+    assert train(photos, tmp_path / "run", "meta-baseline", "--tasks", 2, "--pretrain-steps", 3) == 0
+    config = json.loads((tmp_path / "run" / "pretrain" / "config.json").read_text())
+    assert [config[k] for k in ("learner", "backbone", "norm")] == ["finetune", "lite0", "frozen"]
+    assert made == ["lite0"]
+
+
+def test_a_network_with_nothing_to_learn_trains_all_the_same(photos, tmp_path):
+    assert train(photos, tmp_path / "run", "protonet", "--tasks", 2) == 0
