@@ -6,9 +6,11 @@ from mtl_jax.learners.checks import check_linear_head, head_features, split_head
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
 from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 
+@checks_arguments
 def anil(
     net: Model,
     inner_lr: float = 0.4,

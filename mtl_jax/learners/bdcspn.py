@@ -8,6 +8,7 @@ from mtl_jax.learners.finetune import finetune
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent
 from mtl_jax.learners.protonet import class_means, cosine, unit
 from mtl_jax.learners.tim import Support
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 
@@ -44,6 +45,7 @@ def rectified(
     return weights.T @ jnp.concatenate((support, queries))
 
 
+@checks_arguments
 def bdcspn(
     net: Model,
     classes: int,

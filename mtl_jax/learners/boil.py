@@ -6,9 +6,11 @@ from mtl_jax.learners.checks import split_head, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 
+@checks_arguments
 def boil(
     net: Model,
     inner_lr: float = 0.4,

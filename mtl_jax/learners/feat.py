@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from mtl_jax.learners.checks import check_above, check_counts, checked, feature_network
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objective, query_objective, task_ways
 from mtl_jax.learners.protonet import Prototypes, class_means, squared_euclidean
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
@@ -29,6 +30,7 @@ def attend(params: PyTree, z: Array, sees: Array) -> Array:
     return h * jax.lax.rsqrt(jnp.square(h).mean(-1, keepdims=True) + 1e-5) * params["gain"] + params["shift"]
 
 
+@checks_arguments
 def feat(
     net: Model,
     temperature: float = 64.0,

@@ -11,6 +11,7 @@ from mtl_jax.learners.inner import check_inner, inner_loop, linear
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objective
 from mtl_jax.learners.protonet import class_means, cosine, unit
 from mtl_jax.learners.softmax_regression import softmax_regression
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
@@ -23,6 +24,7 @@ class Fitted(NamedTuple):
     stats: Any
 
 
+@checks_arguments
 def finetune(
     net: Model,
     classes: int,
@@ -76,6 +78,7 @@ def finetune(
     return _transfer(net, classes, inner_lr, inner_steps, inner_optimizer, head, None, label_smoothing, ways)
 
 
+@checks_arguments
 def baseline_pp(
     net: Model,
     classes: int,

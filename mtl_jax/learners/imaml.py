@@ -12,9 +12,11 @@ from mtl_jax.learners.checks import check_above, check_counts, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.maml import Adapted, check_seen, learner_from_solver
 from mtl_jax.learners.objective import objective
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 
+@checks_arguments
 def imaml(
     net: Model,
     inner_lr: float = 0.4,

@@ -10,12 +10,14 @@ from mtl_jax.learners.checks import check_above, check_counts
 from mtl_jax.learners.inner import check_inner
 from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.recurrent import lstm_cell
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 SCALE = 0.01  # all weights but the gates' biases start in (-SCALE, SCALE)
 
 
+@checks_arguments
 def lstm(
     net: Model,
     inner_steps: int = 5,

@@ -9,6 +9,7 @@ import optax
 from mtl_jax.learners.checks import check_head_ways, checked, is_labels, seen_labels, warn_of_rounding
 from mtl_jax.learners.inner import InnerGrad, check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.objective import objective, query_objective
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, LearnerInit, Model, PyTree
 
 
@@ -55,6 +56,7 @@ def check_outputs(net: Model, phi: Adapted, support_x: Array, support_y: Array) 
         check_head_ways(jax.eval_shape(lambda p: net.apply(p, support_x, None)[0], phi.params).shape[-1], support_y)
 
 
+@checks_arguments
 def maml(
     net: Model,
     inner_lr: float = 0.4,
@@ -103,6 +105,7 @@ def maml(
     return learner_from_solver(net, net.init, solve, inner_steps, test_steps)
 
 
+@checks_arguments
 def fomaml(
     net: Model,
     inner_lr: float = 0.4,

@@ -11,6 +11,7 @@ from mtl_jax.learners.checks import check_share, checked, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, unit_rule
 from mtl_jax.learners.maml import Adapted, check_outputs
 from mtl_jax.learners.objective import objective, query_objective
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 TaskLoss = Callable[[PyTree, Episode], tuple[Array, dict[str, Array]]]
@@ -50,6 +51,7 @@ def _rate_of_step(rates: Mapping[str, Array]) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: jnp.int32(0), update)
 
 
+@checks_arguments
 def mamlpp(
     net: Model,
     inner_lr: float = 0.4,

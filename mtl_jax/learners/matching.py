@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from mtl_jax.learners.checks import check_above, check_counts, checked, feature_network
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, query_objective, task_ways
 from mtl_jax.learners.protonet import cosine
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.recurrent import Recurrent, lstm_cell
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
@@ -20,6 +21,7 @@ class Matched(NamedTuple):
     stats: Any
 
 
+@checks_arguments
 def matching(
     net: Model,
     full_context: bool = False,

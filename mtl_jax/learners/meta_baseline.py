@@ -6,9 +6,11 @@ import jax.numpy as jnp
 from mtl_jax.learners.checks import check_above, check_counts, checked, feature_network
 from mtl_jax.learners.objective import count_ways, never_absent, query_objective, task_ways
 from mtl_jax.learners.protonet import Prototypes, class_means, cosine
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
+@checks_arguments
 def meta_baseline(net: Model, init_temperature: float = 10.0, ways: int | None = None) -> Learner:
     """Nearest class mean by cosine, whose temperature is meta-learned with the network.
 

@@ -8,9 +8,11 @@ from mtl_jax.learners.checks import warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, unit_rule
 from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 
+@checks_arguments
 def meta_sgd(
     net: Model,
     inner_lr: float = 0.4,

@@ -10,6 +10,7 @@ from mtl_jax.learners.checks import check_above, check_counts, checked, feature_
 from mtl_jax.learners.inner import linear
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, query_objective, task_ways
 from mtl_jax.learners.ridge import Solved
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
@@ -84,6 +85,7 @@ def _onto_simplex(v: Array, present: Array) -> Array:
     return jnp.maximum(v - jnp.take_along_axis(level, last, 1), 0.0)
 
 
+@checks_arguments
 def metaoptnet(
     net: Model,
     slack_cost: float = 0.1,

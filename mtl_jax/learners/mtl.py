@@ -11,11 +11,13 @@ from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_s
 from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
 from mtl_jax.learners.parts import change_parts, is_gain, is_shift, parts_of
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 Transfer = Literal["scale_shift", "scale", "shift", "film", "full", "none"]
 
 
+@checks_arguments
 def mtl(
     net: Model,
     inner_lr: float = 0.1,

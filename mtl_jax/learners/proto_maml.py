@@ -10,6 +10,7 @@ from mtl_jax.learners.checks import check_counts, checked, feature_network, warn
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
 from mtl_jax.learners.objective import count_ways, never_absent, objective, query_objective, task_ways
 from mtl_jax.learners.protonet import class_means
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
@@ -24,6 +25,7 @@ class ProtoAdapted(NamedTuple):
     stats: Any
 
 
+@checks_arguments
 def proto_maml(
     net: Model,
     inner_lr: float = 0.02,

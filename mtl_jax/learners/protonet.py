@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mtl_jax.learners.checks import check_above, check_counts, checked, feature_network
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, query_objective, task_ways
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 Distance = Callable[[Array, Array], Array]  # ([n, d], [ways, d]) -> [n, ways]
@@ -57,6 +58,7 @@ def class_means(features: Array, y: Array, ways: int) -> tuple[Array, Array]:
     return member @ features / member.sum(1)[:, None], count > 0
 
 
+@checks_arguments
 def protonet(
     net: Model,
     distance: Literal["euclidean", "cosine"] | Distance = "euclidean",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mtl_jax.learners.checks import check_counts, checked, feature_network
 from mtl_jax.learners.objective import count_ways, never_absent, query_objective, task_ways
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.layers import NormMode
 from mtl_jax.models.relation import Pairs, relation_module
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
@@ -21,6 +22,7 @@ class Related(NamedTuple):
     pair_stats: Any
 
 
+@checks_arguments
 def relation(
     net: Model,
     module: Model | None = None,

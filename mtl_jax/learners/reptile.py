@@ -10,9 +10,11 @@ from mtl_jax.learners.checks import check_above, check_counts, checked, is_label
 from mtl_jax.learners.inner import check_inner, looks_at_loss, optimizer_step
 from mtl_jax.learners.maml import Adapted, check_outputs, check_seen
 from mtl_jax.learners.objective import objective, query_objective
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
+@checks_arguments
 def reptile(
     net: Model,
     inner_lr: float = 0.3,

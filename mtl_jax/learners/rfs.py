@@ -2,9 +2,11 @@
 
 from mtl_jax.learners.checks import check_counts, feature_network
 from mtl_jax.learners.finetune import finetune
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Learner, Model
 
 
+@checks_arguments
 def rfs(
     net: Model, classes: int, inner_steps: int = 100, label_smoothing: float = 0.0, ways: int | None = None
 ) -> Learner:

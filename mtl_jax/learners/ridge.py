@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from mtl_jax.learners.checks import check_above, check_counts, checked, feature_network, is_labels
 from mtl_jax.learners.inner import linear
 from mtl_jax.learners.objective import count_ways, never_absent, query_objective, task_ways
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 Form = Literal["auto", "primal", "woodbury"]
@@ -79,6 +80,7 @@ def logistic(x: Array, y: Array, weight: Array, steps: int, form: Form = "auto")
     return jax.vmap(column, 1, 1)(y)
 
 
+@checks_arguments
 def r2d2(
     net: Model,
     head: Literal["ridge", "logistic"] = "ridge",

@@ -9,6 +9,7 @@ from mtl_jax.learners.checks import check_counts, checked, feature_network
 from mtl_jax.learners.objective import count_ways, never_absent, query_objective, task_ways
 from mtl_jax.learners.protonet import class_means
 from mtl_jax.learners.ridge import ridge
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
@@ -40,6 +41,7 @@ def mahalanobis(x: Array, centre: Array, root: Array) -> Array:
     return jnp.square(far - root.T @ w).sum(0) + jnp.square(w).sum(0)
 
 
+@checks_arguments
 def simple_cnaps(net: Model, ways: int | None = None) -> Learner:
     """Prototypical networks with a Mahalanobis distance, whose covariance is estimated from each task's support set.
 

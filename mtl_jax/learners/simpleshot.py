@@ -9,10 +9,12 @@ from mtl_jax.learners.checks import check_above, checked, feature_network
 from mtl_jax.learners.finetune import finetune
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent
 from mtl_jax.learners.protonet import Prototypes, class_means, squared_euclidean, unit
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
+@checks_arguments
 def simpleshot(
     net: Model,
     classes: int,

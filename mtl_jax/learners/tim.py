@@ -11,6 +11,7 @@ from mtl_jax.learners.finetune import finetune
 from mtl_jax.learners.inner import check_inner, inner_loop
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objective
 from mtl_jax.learners.protonet import class_means, squared_euclidean, unit
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 
@@ -48,6 +49,7 @@ def information_loss(
     return a * objective(support_logits, y)[0] - b * of_mean + c * of_each
 
 
+@checks_arguments
 def tim(
     net: Model,
     classes: int,

@@ -12,6 +12,7 @@ from mtl_jax.learners.inner import check_inner, inner_loop
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objective
 from mtl_jax.learners.parts import change_parts, parts_of
 from mtl_jax.learners.protonet import class_means, cosine
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 
@@ -34,6 +35,7 @@ def beside(kernel: Array, adapter: Array) -> Array:
     return kernel.at[kernel.shape[0] // 2, kernel.shape[1] // 2].add(adapter)
 
 
+@checks_arguments
 def tsa(
     net: Model,
     classes: int,

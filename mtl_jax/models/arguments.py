@@ -20,8 +20,8 @@ Result = TypeVar("Result")
 def checks_arguments(factory: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """The same factory, whose numbers, words and switches must be what their annotations say.
 
-    A whole number is no switch and at most 10^9, a number is finite, a word is one of its Literal's. Arrays, tracers and
-    arguments that take anything else as well are the factory's own to check.
+    A whole number is no switch and at most 10^9, a number is finite, a word is one of its Literal's. Arrays and tracers
+    are the factory's own to check, and so are arguments that take anything else as well.
 
     Raises:
         ValueError: a value out of range, or an unknown word.
@@ -73,7 +73,7 @@ def _check(name: str, value: Any, kinds: frozenset[type], words: tuple[Any, ...]
             raise ValueError(f"{name} is a whole number, not {value!r}")
         if not math.isfinite(value):
             raise ValueError(f"{name} must be finite, not {value!r}")
-        if float not in kinds and abs(int(value)) > MOST:
+        if float not in kinds and abs(float(value)) > MOST:
             raise ValueError(f"{name} must be at most {MOST:,}, not {value}")
     elif not (isinstance(value, str) and str in kinds):
         raise TypeError(f"{name} is {_said(kinds)}, not {value!r}")

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.models.layers import Conv, Norm, NormMode, check_norm, convolve_block, initialiser
 from mtl_jax.types import Array, Model
@@ -37,6 +38,7 @@ class _Conv4(nn.Module):
         return x, tuple(used) if self.norm == "support" else None
 
 
+@checks_arguments
 def conv4(
     ways: int | None = 5,
     width: int = 64,

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.models.layers import initialiser
 from mtl_jax.types import Array, Model
@@ -26,6 +27,7 @@ class _MLP(nn.Module):
         return x
 
 
+@checks_arguments
 def mlp(out: int | None = 1, sizes: Sequence[int] = (40, 40)) -> Model:
     """ReLU layers of the given sizes, then a linear head; MAML's sinusoid network by default.
 

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.models.layers import Conv, Norm, NormMode, check_norm, convolve_block, initialiser, max_pool
 from mtl_jax.types import Array, Model
@@ -50,6 +51,7 @@ class _ResNet12(nn.Module):
         return x, tuple(used) if self.norm == "support" else None
 
 
+@checks_arguments
 def resnet12(ways: int | None = 5, widths: Sequence[int] = (16, 32, 64, 128), norm: NormMode = "transductive") -> Model:
     """Four residual blocks of three 3x3 convolutions and a 2x2 max-pool, a spatial mean, then a linear head.
 
