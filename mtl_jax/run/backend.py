@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import sys
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -41,11 +42,21 @@ def configure_cpu() -> None:
     import jax
 
     _keep_memory()
+    _one_thread_of_blas()
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.config.jax_num_cpu_devices < 1:  # type: ignore[attr-defined]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with contextlib.suppress(RuntimeError):  # JAX is in use
             jax.config.update("jax_num_cpu_devices", cores)
+
+
+def _one_thread_of_blas() -> None:
+    """Let each device solve its linear systems in its own thread: BLAS's would compete for the cores, or lock up."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # where it is yet to be loaded
+    if "scipy" in sys.modules:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(1, user_api="blas")
 
 
 def _keep_memory() -> None:

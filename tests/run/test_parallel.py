@@ -66,3 +66,13 @@ def test_the_fullest_device_has_as_few_tasks_as_can_be(monkeypatch, tasks, devic
     assert parallel.task_mesh.__wrapped__(tasks) == share
     if share:
         assert -(-tasks // share) == -(-tasks // devices)
+
+
+@pytest.mark.parametrize("first", ["", "import scipy.linalg"])
+def test_where_cores_are_devices_blas_has_one_thread(first):
+    code = f"{first}\nfrom mtl_jax.run.backend import configure_cpu\nconfigure_cpu()\nimport jax, threadpoolctl\n"
+    code += "jax.block_until_ready(jax.numpy.linalg.qr(jax.numpy.ones((3, 2)))[1])\nimport scipy.linalg\n"
+    code += "of = [lib['num_threads'] for lib in threadpoolctl.threadpool_info() if 'scipy.libs' in lib['filepath']]\n"
+    code += "assert of and set(of) == {1}, threadpoolctl.threadpool_info()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-800:]
