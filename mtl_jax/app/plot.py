@@ -16,7 +16,7 @@ FORMATS = ("png", "svg")
 # Okabe and Ito's, which the colour-blind tell apart; a second round of them has other lines and marks as well.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 LINES, MARKS = ("-", "--", "-.", ":"), "osD^vP*"
-INSIDE = 4  # entries of a legend that may lie over the axes
+INSIDE = 2  # entries of a legend that may lie over the axes
 
 File = str | PathLike[str]
 
@@ -34,29 +34,38 @@ def learning_curve(folders: Sequence[File], path: File) -> None:
     """
     groups = {Path(folder): _rows_of(Path(folder)) for folder in folders}
     figure, axes = figure_of(7, 4)
-    metrics = set()
+    metrics, notes = set(), []
     for i, (folder, runs) in enumerate(groups.items()):
         metric = "accuracy" if "accuracy" in runs[0][0] else "mse"
         metrics.add({"mse": "mean squared error"}.get(metric, metric))
         label = f"{folder.name}, " if len(groups) > 1 else ""
-        label += f"mean of {len(runs)} seeds (band: least to greatest), " if len(runs) > 1 else ""
+        label += f"{len(runs)} seeds, " if len(runs) > 1 else ""
         colour, line, mark = style(i)
         steps, values = _shared(runs, metric)
         axes.plot(steps, values.mean(0), line, color=colour, label=f"{label}training", alpha=0.5, linewidth=1)
         steps, values = _shared(runs, f"val_{metric}")
         if not len(steps):
             continue
-        text, half = f"{label}validation", None
+        half = None
         if len(runs) > 1:
+            notes.append("seeds: their mean, in a band from the least to the greatest")
             axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
         else:
             half = np.array([row["val_ci95"] for row in runs[0] if f"val_{metric}" in row], float)
-            text += ", 95 % interval"
+            notes.append("bars: 95 % interval over validation tasks")
         axes.errorbar(
-            steps, values.mean(0), half, fmt=mark + line, color=colour, markersize=5, capsize=2, label=text
+            steps,
+            values.mean(0),
+            half,
+            fmt=mark + line,
+            color=colour,
+            markersize=5,
+            capsize=2,
+            label=f"{label}validation",
         )  # a mark at each, since a single point is no line
     axes.set_xlabel("meta-steps")
     axes.set_ylabel(" or ".join(sorted(metrics)))
+    axes.set_title("; ".join(dict.fromkeys(notes)), fontsize=8)
     axes.grid(alpha=0.3)
     legend(figure, axes)
     write(figure, path)
@@ -102,7 +111,7 @@ def cost_curve(name: str, rows: Sequence[Mapping[str, Any]], path: File) -> None
         colour, line, mark = style(i)
         axes.plot(x, [row[key] for row in rows], mark + line, color=colour)
         axes.set_ylabel(label)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(row[key] for row in rows))
         axes.grid(alpha=0.3)
     apart = [v for i, v in enumerate(x) if not i or v - x[i - 1] > max(x) / 25]  # numbers that do not overlap
     grid[-1].set_xlim(left=0)
@@ -147,7 +156,7 @@ def regression(
             axes.plot(x, learner.predict(theta, phi, x), color=COLOURS[3], label="after")
             axes.plot(*shots, "k.", label="support")
             axes.set_title(f"{name}, task {j + 1}", fontsize=9)
-    grid[0, 0].legend(fontsize=8)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     write(figure, path)
 
 
