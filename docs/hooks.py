@@ -9,12 +9,14 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from mtl_jax.app.methods import METHODS, Method  # without JAX
 
 LEARNERS = Path(__file__).parent.parent / "mtl_jax" / "learners"
 NETWORKS = {"head": "an output per class", "features": "features, without a head", "maps": "feature maps"}
 TRAINS_ON = {"tasks": "tasks", "batches": "batches of all source classes"}
+CHINESE = "[\u3000-\u9fff\uff00-\uffef]"
 SECTION = re.compile(r"^(Args|Returns|Raises|Reference|Note)\b", re.MULTILINE)
 
 
@@ -33,6 +35,11 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     for name, method in METHODS.items():
         files.append(File.generated(config, f"methods/{name}.md", content=page(name, method)))
     files.append(File.generated(config, "methods/index.md", content=overview()))
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Join lines that end and go on in Chinese, where a line break would be shown as a space."""
+    return re.sub(f"(?<={CHINESE})\\n(?={CHINESE})", "", markdown)
 
 
 def overview() -> str:

@@ -42,7 +42,9 @@ def episode_grid(episode: Episode, path: File, predicted: Sequence[int] | None =
     axes.set_ylabel("label")
     if predicted is not None:
         right = float((np.asarray(predicted) == asked).mean())
-        axes.set_title(f"{100 * right:.0f} % of {len(asked)} right\n(dashed frame: wrong, with the label it was given)", fontsize=8)
+        axes.set_title(
+            f"{100 * right:.0f} % of {len(asked)} right\n(dashed frame: wrong, with the label it was given)", fontsize=8
+        )
     write(figure, path)
 
 
