@@ -8,7 +8,7 @@ PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types pytest format bench clean
+.PHONY: help demo test lint types pytest format bench docs clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,12 @@ format: $(VENV)/.installed-dev  ## put the code into the project's form
 bench: $(VENV)/.installed  ## time one second-order MAML step
 	@$(BIN)/mtl-jax bench maml
 
+docs: $(VENV)/.installed-dev  ## build the site into site/; a warning is an error (pytest does so too)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
+
 clean:  ## remove .venv and what tools left behind; runs stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
 # A .venv left half-made has no stamp, and is mended.
 $(VENV)/.made:

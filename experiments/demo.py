@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtl_jax import datasets, evaluate, learners, models, sample_episode, train
-from mtl_jax.app import plot
+from mtl_jax.app import grids, plot
 from mtl_jax.app.progress import Progress
 from mtl_jax.app.runs import fresh_folder
 from mtl_jax.run.backend import configure_cpu
@@ -56,7 +56,7 @@ def main() -> None:
     write_json(run.folder / "result.json", {"experiment": "demo", "train_seconds": run.seconds, "test": rows})
     plot.learning_curve([run.folder], run.folder / "learning_curve.png")
     episode = sample_episode(jax.random.key(2), datasets.load("glyphs", "test"), 5, 1, 5)
-    plot.episode_grid(episode, run.folder / "episode.png")
+    grids.episode_grid(episode, run.folder / "episode.png")
     console.print(table)
     console.print(f"run folder: {run.folder} (learning_curve.png, episode.png, metrics.jsonl, result.json)")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tools import launch_for, read_rows, score_run
 
-from mtl_jax.app import plot
+from mtl_jax.app import grids
 from mtl_jax.app.launch import train_or_resume
 from mtl_jax.app.methods import resolve_settings
 from mtl_jax.app.runs import read_settings
@@ -69,8 +69,8 @@ def main() -> None:
             tuple(100 * x for x in scores[source, method, target, k])
         for k in SHOTS for source, method, target in wanted
     }  # fmt: skip
-    title = "trained on (down), tested on (across): 5-way accuracy, %"
-    plot.heat_map(figures, title, args.out / "transfer.png")
+    asked = [cell for cell in cells if (cell["source"], cell["method"], cell["target"]) in set(wanted)]
+    grids.transfer_matrix(asked, args.out / "transfer.png")
     columns = list(dict.fromkeys(column for _, column in figures))
     print("| source, method | " + " | ".join(columns) + " |")
     print("|---" * (1 + len(columns)) + "|")

@@ -199,6 +199,13 @@ def test_plot_draws_curve_and_episode(run, trained, tmp_path, capsys):
     assert (tmp_path / "both.png").is_file()
 
 
+def test_plot_draws_accuracy_over_shots(trained, tmp_path, capsys):
+    out = tmp_path / "shots.svg"
+    assert mtl_jax("plot", trained, "--against", "shots=1,2", "--episodes", 4, "--out", out) == 0
+    assert capsys.readouterr().out.split() == [str(out)]
+    assert "<svg" in out.read_text()
+
+
 def test_predict_names_the_class_of_each_image(trained, data, tmp_path, capsys):
     support, query = tmp_path / "support", tmp_path / "query"
     query.mkdir()
@@ -280,6 +287,10 @@ BAD = {  # name: (command, what the line must say)
     "small to pool": ("bench protonet --image 8x8x1 --tasks 1", "16x16"),
     "prepare unknown": ("datasets prepare nonsense", "glyphs"),
     "plot of no run": ("plot {tmp}/empty", "metrics"),
+    "plot of another format": ("plot {run} --out {tmp}/a.jpg", ".svg"),
+    "plot over what is no setting": ("plot {run} --against width=1,2", "inner_steps"),
+    "plot of steps that there are none of": ("plot {run} --against inner_steps=1,2", "without gradient steps"),
+    "episodes of a learning curve": ("plot {run} --episodes 5", "--against"),
 }
 
 

@@ -17,7 +17,9 @@ def test_there_are_notebooks():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # the kernel's client is not ours to keep clean
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path, tmp_path, monkeypatch):
+def test_notebook_runs(path, tmp_path, monkeypatch, glyphs):
+    if "glyphs" in path.read_text(encoding="utf-8"):
+        glyphs("train")  # drawn once for all tests, not by this kernel while another test draws them too
     monkeypatch.delenv("MPLBACKEND", raising=False)  # a notebook draws into itself
     book = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from mtl_jax.app.methods import resolve_settings
-from mtl_jax.app.plot import heat_map
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 import tools
@@ -64,9 +63,3 @@ def test_a_record_is_filled_with_the_methods_it_lacks(tmp_path):
     assert asked == ["maml", "anil"]
     assert rows == [{"method": "maml", "score": 4}, {"method": "anil", "score": 4}]
     assert json.loads(file.read_text()) == {"experiment": "tiny", "methods": rows}
-
-
-def test_a_heat_map_is_drawn_with_the_cells_there_are(tmp_path):
-    heat_map({("glyphs", "digits"): (66.0, 0.7), ("omniglot", "glyphs"): (91.0, 0.5)}, "title", tmp_path / "map.png")
-    with Image.open(tmp_path / "map.png") as picture:
-        assert picture.size[0] > 300

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_jax.app import classify, compare, evaluation, export, features_command, listings, methods, options, runs
+from mtl_jax.app import classify, compare, draw, evaluation, export, features_command, listings, methods, options, runs
 from mtl_jax.app.evaluation import percent, plain
 from mtl_jax.app.options import Parser
 from mtl_jax.app.settings import Settings
@@ -193,8 +193,8 @@ COMMANDS = {  # name: (what it does, its options, one line about it)
     "datasets": (listings.datasets, listings.datasets_options, "List the data sets, or prepare one."),
     "learners": (listings.learners, listings.learners_options, "List the methods, each with its paper."),
     "plot": (
-        listings.plot,
-        listings.plot_options,
+        draw.plot,
+        draw.plot_options,
         "Draw the learning curves of runs; of a single run, also an episode.",
     ),
 }

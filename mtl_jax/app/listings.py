@@ -1,10 +1,9 @@
-"""The commands that list or draw: data sets, learners, plots."""
+"""The commands that list: data sets, learners."""
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
-from mtl_jax.app import methods, runs, shipped
+from mtl_jax.app import methods, shipped
 from mtl_jax.app.options import Parser
 
 
@@ -52,39 +51,3 @@ def learners(args: Namespace) -> None:
         score = f"{100 * best['accuracy']:.2f} ± {100 * best['ci95']:.2f} %"
         print(f"{name:20} {card['about']} {best['ways']}-way {best['shots']}-shot on {best['dataset']}: {score}")
         print(f"{'':20} {card['data']} Not for: {card['not_for']}")
-
-
-def plot_options(parser: Parser, learner: str | None) -> None:
-    """Those of `mtl-jax plot`."""
-    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="folders of runs")
-    parser.add_argument("--out", type=Path, help="PNG file (default: learning_curve.png in the run's folder)")
-
-
-def plot(args: Namespace) -> None:
-    """Draw the learning curves of runs; of a single run, also an episode."""
-    single = args.folders[0] if len(args.folders) == 1 else None
-    out = args.out or (single / "learning_curve.png" if single else Path("learning_curves.png"))
-    if not out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"no folder {out.parent}: give a run's folder, and --out in one that exists")
-    from mtl_jax.app import plot
-
-    plot.learning_curve(args.folders, out)
-    print(out)
-    if single is None:
-        return
-    import jax
-
-    from mtl_jax import datasets, sample_episode
-
-    settings = runs.read_settings(single)
-    task = settings.task
-    try:
-        pool = runs.load_pool(settings, datasets.info(str(task.dataset)).splits[-1])
-    except (ValueError, OSError) as error:  # the curve needs no data; they may be on another machine
-        print(f"mtl-jax: no picture of an episode: {' '.join(str(error).split())}", file=sys.stderr)
-        return
-    ways, shots = min(task.ways, pool.classes, 10), min(task.shots, pool.smallest - 1, 10)
-    queries = min(task.queries, pool.smallest - shots, 10)
-    episode = sample_episode(jax.random.key(settings.run.seed), pool, ways, shots, queries)
-    plot.episode_grid(episode, out.with_name("episode.png"))
-    print(out.with_name("episode.png"))
