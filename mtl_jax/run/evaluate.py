@@ -31,6 +31,9 @@ class Evaluation(NamedTuple):
         per_class: [classes of the pool] accuracy of each class's queries over all episodes, NaN where it was never
             drawn; None for tasks without classes.
         ece: expected calibration error of the queries' probabilities, in 15 bins of equal width; None for regression.
+        mae: mean absolute error over all episodes; None for classification.
+        r2: 1 - sum of squared errors / sum of squares about each episode's mean of the query targets, both over all
+            episodes and outputs; None for classification, NaN where the targets do not vary.
     """
 
     per_episode: np.ndarray
@@ -38,6 +41,8 @@ class Evaluation(NamedTuple):
     not_finite: int = 0
     per_class: np.ndarray | None = None
     ece: float | None = None
+    mae: float | None = None
+    r2: float | None = None
 
     @property
     def mean(self) -> float:
@@ -75,7 +80,7 @@ def evaluate(
     Args:
         learner: the method.
         theta: its meta-learned parameters.
-        pool: a ClassPool, or whatever `source` draws from.
+        pool: a ClassPool; or a RegressionPool, whose tasks have no ways; or whatever `source` draws from.
         key: a JAX random key; the same key gives the same episodes, whatever the learner.
         ways, shots, queries: the size of each task.
         episodes: how many tasks.
@@ -83,7 +88,8 @@ def evaluate(
         task_chunk: tasks at a time; chosen by backend and size unless given. It bounds the memory.
 
     Returns:
-        Evaluation with .accuracy, .ci95, .per_episode [episodes], .per_class and .ece. Episodes whose outputs are not
+        Evaluation with .accuracy, .ci95, .per_episode [episodes], .per_class and .ece, or for regression .mean (the
+        mean squared error), .ci95, .per_episode, .mae and .r2. Episodes whose outputs are not
         finite are counted and make the mean NaN, which a warning says.
 
     Raises:
@@ -144,7 +150,9 @@ def _score(learner: Learner, theta: PyTree, episode: Episode) -> dict[str, Array
     outputs = learner.predict(theta, phi, episode.query_x)
     seen = dict(query_objective(outputs, episode, spare=True)[1])
     if "accuracy" not in seen:
-        return seen | {"finite": jnp.isfinite(outputs).all()}
+        y = episode.query_y
+        squares = jnp.stack((jnp.square(outputs - y).sum(), jnp.square(y - y.mean(0)).sum()))
+        return seen | {"finite": jnp.isfinite(outputs).all(), "mae": jnp.abs(outputs - y).mean(), "squares": squares}
     # A class that the support set lacks may have a logit of minus infinity; the greatest must be finite.
     top = outputs.max(-1)
     right = (outputs.argmax(-1).astype(episode.query_y.dtype) == episode.query_y).astype(jnp.float32)
@@ -179,4 +187,9 @@ def _summary(seen: dict[str, np.ndarray], classes: int) -> Evaluation:
         for row, name in enumerate(("right", "asked")):
             np.add.at(sums[row], np.asarray(seen["classes"]).ravel() % classes, np.asarray(seen[name]).ravel())
         per_class = np.divide(sums[0], sums[1], out=np.full(classes, math.nan), where=sums[1] > 0)
-    return Evaluation(values, metric, bad, per_class, ece)
+    mae = r2 = None
+    if "squares" in seen:
+        left, whole = np.asarray(seen["squares"], np.float64).sum(0)
+        mae = float(np.mean(seen["mae"], dtype=np.float64))
+        r2 = float(1 - left / whole) if whole > 0 else math.nan
+    return Evaluation(values, metric, bad, per_class, ece, mae, r2)
