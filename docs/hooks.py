@@ -56,7 +56,7 @@ def page(name: str, method: Method) -> str:
     """A method's page: what it is, its update rule beside its code, its arguments, and how to call it."""
     doc, code = read(method)
     first, _, rest = SECTION.split(doc)[0].partition("\n")
-    rule = re.sub(r",  +", ",\n", rest.strip() or first)  # a formula per line: the column is narrow
+    rule = re.sub(r"(?<=[,;])  +", "\n", rest.strip() or first)  # a formula per line: the column is narrow
     network, trains_on = NETWORKS[method.network], TRAINS_ON[method.trains_on]
     before = "A network that is pre-trained on all source classes comes first." if method.pretrained else ""
     return f"""---

@@ -61,9 +61,9 @@ def parse_against(text: str) -> tuple[str, list[int]]:
     name = match[1].replace("-", "_") if match else ""
     values = sorted({int(v) for v in match[2].split(",")}) if match else []
     if not match or name not in AGAINST or 0 in values:
+        names = ", ".join(AGAINST)
         raise ValueError(
-            f"cannot draw accuracy against {text}: want NAME=V1,V2,... with NAME one of "
-            f"{', '.join(AGAINST)}, V at least 1"
+            f"cannot draw accuracy against {text}: want NAME=V1,V2,... with NAME one of {names}, V at least 1"
         )
     return name, values
 
