@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from mtl_jax.data import datasets
     from mtl_jax.data.episodes import sample_episode
     from mtl_jax.data.pool import ClassPool
+    from mtl_jax.data.regression import RegressionPool
     from mtl_jax.run.evaluate import evaluate
     from mtl_jax.run.train import train
     from mtl_jax.types import Episode, Learner, Model, TaskSource, TrainState
@@ -17,6 +18,7 @@ __all__ = [
     "Episode",
     "Learner",
     "Model",
+    "RegressionPool",
     "TaskSource",
     "TrainState",
     "datasets",
@@ -33,6 +35,7 @@ _HOMES = {
     "Episode": "mtl_jax.types",
     "Learner": "mtl_jax.types",
     "Model": "mtl_jax.types",
+    "RegressionPool": "mtl_jax.data.regression",
     "TaskSource": "mtl_jax.types",
     "TrainState": "mtl_jax.types",
     "datasets": "mtl_jax.data",

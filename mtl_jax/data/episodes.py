@@ -5,11 +5,17 @@ import jax.numpy as jnp
 
 from mtl_jax.data.augment import augmented_classes, check_augment, flip_crop, rotate, to_float
 from mtl_jax.data.pool import ClassPool
+from mtl_jax.data.regression import RegressionPool, check_rows
 from mtl_jax.types import Array, Episode
 
 
-def check_request(pool: ClassPool, ways: int, shots: int, queries: int, augment: str = "none") -> None:
-    """Raise ValueError, which names the pool and its smallest class, unless it can give episodes of this size."""
+def check_request(pool: ClassPool | RegressionPool, ways: int, shots: int, queries: int, augment: str = "none") -> None:
+    """Raise ValueError, which names the pool and its smallest class, unless it can give episodes of this size.
+
+    A RegressionPool's tasks have no ways: they are not looked at.
+    """
+    if isinstance(pool, RegressionPool):
+        return check_rows(pool, shots, queries, augment)
     for name, value in (("ways", ways), ("shots", shots), ("queries", queries)):
         if value < 1:
             why = ": a task is judged on its queries" if name == "queries" else ""

@@ -162,11 +162,11 @@ def _channels_first(shape: tuple[int, ...]) -> bool:
     return shape[1] in (1, 3) and shape[3] not in (1, 3, 4) and min(shape[2:]) >= 8
 
 
-def check_finite(x: np.ndarray) -> None:
+def check_finite(x: np.ndarray, name: str = "x") -> None:
     """Raise ValueError, which names the first row [n, ...] that has a NaN or an infinity, if one has."""
     rows = max(1, CHUNK // max(1, x[:1].nbytes))
     for first in range(0, len(x), rows):
         part = np.isfinite(x[first : first + rows]).reshape(len(x[first : first + rows]), -1)
         if not part.all():
             row = first + int(np.argmin(part.all(1)))
-            raise ValueError(f"x is not finite (NaN or infinite) in row {row}: leave such rows out, or fill them")
+            raise ValueError(f"{name} is not finite (NaN or infinite) in row {row}: leave such rows out, or fill them")

@@ -10,6 +10,7 @@ from mtl_jax.data.batches import sample_batch
 from mtl_jax.data.episodes import sample_episode
 from mtl_jax.data.hard import FailedClasses, empty, sample_hard_episode, turn, worst_class
 from mtl_jax.data.host import host_batches
+from mtl_jax.data.regression import RegressionPool, sample_regression
 from mtl_jax.data.sinusoid import sample_sinusoid
 from mtl_jax.types import Array, Episode, PyTree, TaskSource
 
@@ -126,6 +127,19 @@ def sinusoids(shots: int = 10, queries: int = 10) -> TaskSource:
 
 
 @cache
+def regressions(shots: int = 10, queries: int = 10) -> TaskSource:
+    """`sample_regression`'s tasks, from a RegressionPool.
+
+    Args:
+        shots, queries: as in `sample_regression`.
+
+    Returns:
+        TaskSource.
+    """
+    return sampled(partial(sample_regression, shots=shots, queries=queries))
+
+
+@cache
 def host_episodes(ways: int = 5, shots: int = 1, queries: int = 15, augment: str = "none") -> TaskSource:
     """`episodes` from a ClassPool on the host: the same tasks, read there by threads and ahead of time.
 
@@ -143,7 +157,9 @@ def host_episodes(ways: int = 5, shots: int = 1, queries: int = 15, augment: str
 
 
 def of_pool(pool: Any, ways: int, shots: int, queries: int, augment: str = "none") -> TaskSource:
-    """`episodes`, or `host_episodes` of a pool whose inputs stay on the host."""
+    """`episodes`, `host_episodes` of a pool whose inputs stay on the host, or `regressions` of a RegressionPool."""
+    if isinstance(pool, RegressionPool):
+        return regressions(shots, queries)
     kind = host_episodes if getattr(pool, "on_host", False) else episodes
     return kind(ways, shots, queries, augment)
 

@@ -5,7 +5,7 @@ import optax
 from mtl_jax.learners.checks import check_linear_head, head_features, split_head
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
 from mtl_jax.learners.maml import Adapted, learner_from_solver
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.objective import Loss, objective
 from mtl_jax.types import Array, Learner, Model, PyTree
 
 
@@ -16,6 +16,7 @@ def anil(
     order: int = 2,
     test_steps: int | None = None,
     inner_optimizer: optax.GradientTransformation | None = None,
+    loss: Loss | None = None,
 ) -> Learner:
     """Almost no inner loop: MAML whose inner steps move the head alone.
 
@@ -28,6 +29,7 @@ def anil(
         order: 2 for the exact meta-gradient; 1 takes inner gradients for constants.
         test_steps: inner steps of `adapt`, as many as in training unless given.
         inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
+        loss: as in `maml`.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats), the body in it as in theta.
@@ -51,9 +53,9 @@ def anil(
         features, stats = head_features(net, body, head, support_x)
 
         def support_loss(head: PyTree) -> Array:
-            return objective(linear(head, features), support_y)[0]
+            return objective(linear(head, features), support_y, loss)[0]
 
         head, _ = inner_loop(support_loss, head, rule, steps, order)
         return Adapted({**body, "head": head}, stats)
 
-    return learner_from_solver(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps, loss)

@@ -8,7 +8,7 @@ import optax
 
 from mtl_jax.learners.checks import check_head_ways, checked, is_labels, seen_labels, warn_of_rounding
 from mtl_jax.learners.inner import InnerGrad, check_inner, inner_loop, inner_optimizer_or_sgd
-from mtl_jax.learners.objective import objective, query_objective
+from mtl_jax.learners.objective import Loss, objective, query_objective
 from mtl_jax.types import Array, Episode, Learner, LearnerInit, Model, PyTree
 
 
@@ -25,6 +25,7 @@ def learner_from_solver(
     solve: Callable[[PyTree, Array, Array, int], Adapted],
     inner_steps: int,
     test_steps: int | None,
+    loss: Loss | None = None,
 ) -> Learner:
     """The learner that judges the network `solve(theta, support_x, support_y, steps)` ends at on the query set."""
 
@@ -36,11 +37,11 @@ def learner_from_solver(
     def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
         return net.apply(phi.params, x, phi.stats)[0]
 
-    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+    def task_loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
         phi = solve(theta, episode.support_x, episode.support_y, inner_steps)
-        return query_objective(predict(theta, phi, episode.query_x), episode)
+        return query_objective(predict(theta, phi, episode.query_x), episode, loss=loss)
 
-    return checked(Learner(init, adapt, predict, loss))
+    return checked(Learner(init, adapt, predict, task_loss))
 
 
 def check_seen(net: Model, params: PyTree, x: Array, y: Array) -> None:
@@ -64,6 +65,7 @@ def maml(
     remat: bool = False,
     inner_optimizer: optax.GradientTransformation | None = None,
     inner_grad: InnerGrad = "auto",
+    loss: Loss | None = None,
 ) -> Learner:
     """Model-agnostic meta-learning.
 
@@ -78,6 +80,8 @@ def maml(
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
         inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
         inner_grad: "auto", "reverse" or "mixed", as in `inner_loop`: the same meta-gradient at other costs.
+        loss: (outputs, targets) -> scalar, of support and query sets; mean cross-entropy against integer labels, or
+            mean squared error against float targets, unless given.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats).
@@ -95,12 +99,12 @@ def maml(
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         def support_loss(params: PyTree) -> Array:
-            return objective(net.apply(params, support_x, None)[0], support_y)[0]
+            return objective(net.apply(params, support_x, None)[0], support_y, loss)[0]
 
         phi, _ = inner_loop(support_loss, theta, rule, steps, order, remat, inner_grad=inner_grad)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    return learner_from_solver(net, net.init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, net.init, solve, inner_steps, test_steps, loss)
 
 
 def fomaml(
@@ -109,13 +113,14 @@ def fomaml(
     inner_steps: int = 5,
     test_steps: int | None = None,
     inner_optimizer: optax.GradientTransformation | None = None,
+    loss: Loss | None = None,
 ) -> Learner:
     """First-order MAML: `maml` of order 1, which takes inner gradients for constants.
 
     g = sum_i grad L_query_i(phi_i)
 
     Args:
-        net, inner_lr, inner_steps, test_steps, inner_optimizer: as in `maml`.
+        net, inner_lr, inner_steps, test_steps, inner_optimizer, loss: as in `maml`.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats).
@@ -125,4 +130,4 @@ def fomaml(
 
     Reference: Finn, Abbeel and Levine 2017, arXiv 1703.03400, section 5.2.
     """
-    return maml(net, inner_lr, inner_steps, 1, test_steps, inner_optimizer=inner_optimizer)
+    return maml(net, inner_lr, inner_steps, 1, test_steps, inner_optimizer=inner_optimizer, loss=loss)

@@ -89,7 +89,8 @@ def mamlpp(
         alone without `per_step_rates`; phi is Adapted(params, stats).
 
     Raises:
-        ValueError: a setting out of range, or an inner optimiser that breaks the meta-gradient.
+        ValueError: a setting out of range, an inner optimiser that breaks the meta-gradient, or (in init) parameters
+            that are no dict under `per_step_rates`.
 
     Reference: Antoniou, Edwards and Storkey 2018, arXiv 1810.09502.
 
@@ -109,6 +110,11 @@ def mamlpp(
         params = net.init(key, x)
         if not per_step_rates:
             return params
+        if not isinstance(params, Mapping):
+            raise ValueError(
+                f"mamlpp learns rates by the top-level key of a dict of parameters, not of a {type(params).__name__}: "
+                "give the network a dict, or take per_step_rates=False"
+            )
         steps = max(inner_steps, test_steps or 1)
         return {
             "net": params,

@@ -1,5 +1,7 @@
 """What every learner shares: the loss of outputs against targets, and the ways of a task."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,16 +9,19 @@ import optax
 from mtl_jax.learners.checks import check_labels, is_labels, seen_labels
 from mtl_jax.types import Array, Episode
 
+Loss = Callable[[Array, Array], Array]  # (outputs, targets) -> scalar, the mean over examples
 
-def objective(outputs: Array, y: Array) -> tuple[Array, dict[str, Array]]:
-    """Mean cross-entropy against integer labels, or mean squared error against float targets.
+
+def objective(outputs: Array, y: Array, loss: Loss | None = None) -> tuple[Array, dict[str, Array]]:
+    """Mean cross-entropy against integer labels, or mean squared error against float targets; or a loss given.
 
     Args:
         outputs: [n, ways] logits, or [n, d] regression outputs.
         y: [n] integers, or [n, d] floats.
+        loss: (outputs, y) -> scalar, in place of these two.
 
     Returns:
-        The scalar loss, and {"accuracy"} or {"mse"}.
+        The scalar loss, and {"accuracy"} or {"mse"}, whatever the loss.
 
     Raises:
         ValueError: the shapes do not fit (while tracing), or labels that have values are outside [0, ways).
@@ -27,21 +32,34 @@ def objective(outputs: Array, y: Array) -> tuple[Array, dict[str, Array]]:
                 f"logits {outputs.shape} and labels {y.shape} do not fit: want [n, ways] and [n], or float targets"
             )
         check_labels(y, outputs.shape[1])
-        loss = optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
-        return loss, {"accuracy": (outputs.argmax(-1).astype(y.dtype) == y).mean(dtype=outputs.dtype)}
+        right = (outputs.argmax(-1).astype(y.dtype) == y).mean(dtype=outputs.dtype)
+        if loss is not None:
+            return _scalar(loss(outputs, y)), {"accuracy": right}
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean(), {"accuracy": right}
     if outputs.shape != y.shape:
         raise ValueError(f"outputs {outputs.shape} and targets {y.shape} do not fit: want the same [n, d]")
-    loss = jnp.square(outputs - y).mean()
-    return loss, {"mse": loss}
+    mse = jnp.square(outputs - y).mean()
+    return (mse if loss is None else _scalar(loss(outputs, y))), {"mse": mse}
 
 
-def query_objective(outputs: Array, episode: Episode, spare: bool = False) -> tuple[Array, dict[str, Array]]:
+def _scalar(value: Array) -> Array:
+    if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise ValueError(
+            f"loss gives {jnp.result_type(value)} {list(jnp.shape(value))}: want one float, such as a mean"
+        )
+    return value
+
+
+def query_objective(
+    outputs: Array, episode: Episode, spare: bool = False, loss: Loss | None = None
+) -> tuple[Array, dict[str, Array]]:
     """`objective` on an episode's query set, once outputs and task are known to have the same ways.
 
     Args:
         outputs: [n, ways] logits of query_x, or [n, d] regression outputs.
         episode: the task; its `classes`, where it has them, say its ways.
         spare: outputs may be as many as support examples: what a learner that counts ways gives while tracing.
+        loss: as in `objective`.
 
     Returns:
         As `objective`.
@@ -63,7 +81,7 @@ def query_objective(outputs: Array, episode: Episode, spare: bool = False) -> tu
             raise ValueError("a task of 1 way is always right: give it at least 2 ways, or a regression float targets")
     elif not is_labels(y) and classes is not None:
         raise ValueError(f"a task with classes wants integer labels, not query_y {y.dtype} {list(y.shape)}")
-    return objective(outputs, y)
+    return objective(outputs, y, loss)
 
 
 def count_ways(support_y: Array, ways: int | None = None) -> int:

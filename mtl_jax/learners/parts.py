@@ -1,6 +1,7 @@
 """Parts of a network's parameters, by the names of their leaves: what scales a channel, what shifts one."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from mtl_jax.types import Array, PyTree
 
@@ -16,15 +17,30 @@ def is_shift(name: str) -> bool:
 
 
 def parts_of(tree: PyTree, make: Callable[[str, Array], PyTree], name: str = "") -> PyTree:
-    """What `make(name, leaf)` gives per leaf, in a tree of the same keys, without the branches where it gives None."""
-    if not isinstance(tree, Mapping):
+    """What `make(name, leaf)` gives per leaf, in a tree of the same keys, without the branches where it gives None.
+
+    Keys of a list or tuple are its places as words: "0", "1".
+    """
+    branches = _branches(tree)
+    if branches is None:
         return make(name, tree)
-    parts = {k: parts_of(v, make, k) for k, v in tree.items()}
+    parts = {k: parts_of(v, make, k) for k, v in branches.items()}
     return {k: v for k, v in parts.items() if v is not None} or None
 
 
 def change_parts(tree: PyTree, parts: PyTree, rule: Callable[[Array, PyTree], Array]) -> PyTree:
     """The tree with `rule(leaf, part)` wherever `parts` has something."""
-    if not isinstance(tree, Mapping):
+    branches = _branches(tree)
+    if branches is None:
         return rule(tree, parts)
-    return {k: change_parts(v, parts[k], rule) if k in parts else v for k, v in tree.items()}
+    changed = {k: change_parts(v, parts[k], rule) if k in parts else v for k, v in branches.items()}
+    if isinstance(tree, Mapping):
+        return changed
+    return type(tree)(*changed.values()) if hasattr(tree, "_fields") else type(tree)(changed.values())
+
+
+def _branches(tree: PyTree) -> dict[str, Any] | None:
+    """What a dict, list or tuple holds, by key or place; None of a leaf."""
+    if isinstance(tree, Mapping):
+        return dict(tree)
+    return {str(i): v for i, v in enumerate(tree)} if isinstance(tree, (list, tuple)) else None

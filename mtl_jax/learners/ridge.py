@@ -127,7 +127,8 @@ def r2d2(
 
     def init(key: Array, x: Array) -> PyTree:
         start = {"log_lambda": jnp.log(init_lambda), "log_scale": jnp.log(init_scale), "offset": 0.0}
-        return {"net": net.init(key, x), "ridge": {k: jnp.asarray(v, x.dtype) for k, v in start.items()}}
+        dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32  # tokens are whole numbers
+        return {"net": net.init(key, x), "ridge": {k: jnp.asarray(v, dtype) for k, v in start.items()}}
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, known: int | None) -> Solved:
         features, stats = net.apply(theta["net"], support_x, None)

@@ -35,6 +35,9 @@ class Evaluation(NamedTuple):
         nll: mean -log p(true class) of the queries; None for regression.
         confusion: [classes, classes] of the pool, how many queries of the row's class were given to the column's, over
             all episodes; None for tasks without classes, and for pools of over 1,000.
+        mae: mean absolute error over all episodes; None for classification.
+        r2: 1 - sum of squared errors / sum of squares about each episode's mean of the query targets, both over all
+            episodes and outputs; None for classification, NaN where the targets do not vary.
     """
 
     per_episode: np.ndarray
@@ -44,6 +47,8 @@ class Evaluation(NamedTuple):
     ece: float | None = None
     nll: float | None = None
     confusion: np.ndarray | None = None
+    mae: float | None = None
+    r2: float | None = None
 
     @property
     def mean(self) -> float:
@@ -81,7 +86,7 @@ def evaluate(
     Args:
         learner: the method.
         theta: its meta-learned parameters.
-        pool: a ClassPool, or whatever `source` draws from.
+        pool: a ClassPool; or a RegressionPool, whose tasks have no ways; or whatever `source` draws from.
         key: a JAX random key; the same key gives the same episodes, whatever the learner.
         ways, shots, queries: the size of each task.
         episodes: how many tasks.
@@ -89,8 +94,9 @@ def evaluate(
         task_chunk: tasks at a time; chosen by backend and size unless given. It bounds the memory.
 
     Returns:
-        Evaluation with .accuracy, .ci95, .per_episode [episodes], .per_class, .ece, .nll and .confusion. Episodes whose
-        outputs are not finite are counted and make the mean NaN, which a warning says.
+        Evaluation with .accuracy, .ci95, .per_episode [episodes], .per_class, .ece, .nll and .confusion, or for
+        regression .mean (the mean squared error), .ci95, .per_episode, .mae and .r2. Episodes whose outputs are not
+        finite are counted and make the mean NaN, which a warning says.
 
     Raises:
         ValueError: fewer than one episode, tasks that the pool cannot give, or tasks of other ways than the learner's.
@@ -156,7 +162,9 @@ def _score(learner: Learner, theta: PyTree, episode: Episode) -> dict[str, Array
     outputs = learner.predict(theta, phi, episode.query_x)
     seen = dict(query_objective(outputs, episode, spare=True)[1])
     if "accuracy" not in seen:
-        return seen | {"finite": jnp.isfinite(outputs).all()}
+        y = episode.query_y
+        squares = jnp.stack((jnp.square(outputs - y).sum(), jnp.square(y - y.mean(0)).sum()))
+        return seen | {"finite": jnp.isfinite(outputs).all(), "mae": jnp.abs(outputs - y).mean(), "squares": squares}
     # A class that the support set lacks may have a logit of minus infinity; the greatest must be finite.
     top = outputs.max(-1)
     said = outputs.argmax(-1).astype(episode.query_y.dtype)
@@ -200,4 +208,9 @@ def _summary(seen: dict[str, np.ndarray], classes: int) -> Evaluation:
         if classes <= MOST_CONFUSED:
             confusion = np.zeros((classes, classes), np.int64)
             np.add.at(confusion, tuple(np.moveaxis(np.asarray(seen["pairs"]) % classes, 1, 0)), 1)
-    return Evaluation(values, metric, bad, per_class, ece, nll, confusion)
+    mae = r2 = None
+    if "squares" in seen:
+        left, whole = np.asarray(seen["squares"], np.float64).sum(0)
+        mae = float(np.mean(seen["mae"], dtype=np.float64))
+        r2 = float(1 - left / whole) if whole > 0 else math.nan
+    return Evaluation(values, metric, bad, per_class, ece, nll, confusion, mae, r2)

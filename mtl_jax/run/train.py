@@ -13,6 +13,7 @@ import optax
 
 from mtl_jax.data import sources
 from mtl_jax.data.episodes import check_request
+from mtl_jax.data.regression import RegressionPool
 from mtl_jax.run.average import averaged
 from mtl_jax.run.evaluate import compiled_scores
 from mtl_jax.run.loop import Callback, Plan, TrainResult, Validation, initial_theta, result_of, run_loop
@@ -61,7 +62,8 @@ def train(
 
     Args:
         learner: the method; or step [] int32 -> Learner, for one that changes over the run as a schedule does.
-        pool: a ClassPool, on the device or the host, or whatever `source` draws from.
+        pool: a ClassPool, on the device or the host; or a RegressionPool, whose tasks have `shots` support rows and
+            `queries` query rows, and no ways; or whatever `source` draws from.
         key: a JAX random key. Step k draws its tasks from fold_in(key, k).
         ways, shots, queries: the size of each training task.
         tasks: tasks per step.
@@ -185,6 +187,8 @@ def choose_source(
         return source
     for each in sizes or [size]:
         check_request(pool, *each, augment)
+    if (hard_tasks or sizes) and isinstance(pool, RegressionPool):
+        raise ValueError(f"{asked[0]} are for classes, which a RegressionPool has not: leave {asked[0]} out")
     if (hard_tasks or sizes) and pool.on_host:
         raise ValueError(f"{asked[0]} are drawn on the device: leave {asked[0]} out, or host=True of the pool")
     if hard_tasks:
@@ -204,7 +208,7 @@ def choose_validation(
     """What validation draws from `pool`: val_source; else episodes of val_size, or of training's size; else source."""
     if val_source is not None:
         return val_source
-    if hasattr(pool, "classes"):
+    if hasattr(pool, "classes") or isinstance(pool, RegressionPool):
         check_request(pool, *(val_size or size))
         return sources.of_pool(pool, *(val_size or size))
     return source

@@ -121,14 +121,8 @@ def cells():
     """Every method with every library; kinds of inputs in turn, so that each meets every method and every library."""
     for i, method in enumerate(METHODS):
         for j, library in enumerate(LIBRARIES):
-            kind, marks = INPUTS[(i + j) % 3], []
-            if (method, kind) == ("r2d2", "tokens"):
-                marks = [pytest.mark.xfail(reason="r2d2 starts lambda and scale in x's dtype, which is int32")]
-            if (method, library) == ("mtl", "plain"):
-                marks = [
-                    pytest.mark.xfail(reason="mtl looks for shifts in nested dicts alone, and says so in one line")
-                ]
-            yield pytest.param(method, library, kind, marks=marks, id=f"{method}-{library}-{kind}")
+            kind = INPUTS[(i + j) % 3]
+            yield pytest.param(method, library, kind, id=f"{method}-{library}-{kind}")
 
 
 @pytest.mark.parametrize(("method", "library", "kind"), list(cells()))
@@ -150,6 +144,36 @@ def test_every_method_takes_every_network(method, library, kind, key):
     assert np.isfinite(value)
     assert np.isfinite(outputs).all()
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope))
+
+
+def list_net():
+    """Two functions whose parameters are a list at the top."""
+    return models.Model(lambda key, x: [jax.random.normal(key, (48, WAYS))], lambda p, x, stats=None: (x @ p[0], None))
+
+
+def test_parameters_that_are_a_list_suit_maml_and_are_refused_in_one_line_by_rates_per_layer(key):
+    x, y = inputs("features", key), jnp.repeat(jnp.arange(WAYS, dtype=jnp.int32), 2)
+    for learner in (learners.maml(list_net()), learners.mamlpp(list_net(), per_step_rates=False)):
+        theta = learner.init(key, x)
+        assert np.isfinite(learner.loss(theta, Episode(x, y, x, y))[0])
+    with pytest.raises(ValueError, match="not of a list: give the network a dict, or take per_step_rates=False"):
+        learners.mamlpp(list_net()).init(key, x)
+    with pytest.raises(ValueError, match="the network has no head among its list"):
+        learners.anil(list_net()).init(key, x)
+
+
+def test_mtl_shifts_the_layers_of_a_list_and_starts_at_the_network(key):
+    net, x = build("plain", "features"), inputs("features", key)
+    learner = learners.mtl(net, inner_steps=1, transfer="shift")
+    theta = learner.init(key, x)
+    assert theta["shift"]["layers"]["0"]["bias"].shape == (5,)
+    theta["shift"]["layers"]["0"]["bias"] += 0.25
+    labels = jnp.repeat(jnp.arange(WAYS, dtype=jnp.int32), 2)
+    phi = learner.adapt(theta, x, labels)
+    moved = phi.params["layers"]
+    assert isinstance(moved, list)
+    np.testing.assert_array_equal(moved[0]["bias"], theta["frozen"]["layers"][0]["bias"] + 0.25)
+    np.testing.assert_array_equal(moved[0]["w"], theta["frozen"]["layers"][0]["w"])
 
 
 def test_linen_dropout_is_off_and_moments_are_constants(key):
