@@ -68,7 +68,7 @@ def section(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     about = docstring(record["experiment"])
     yield f"## {name.replace('_', ' ')}\n"
     yield f"{about['title']}\n"
-    for part in ("Command", "Setting"):
+    for part in ("Command", "Setting", "Leakage"):
         if part in about:
             yield f"- {part}: {about[part]}"
     if seconds := record.get("train_seconds") or record.get("seconds"):
@@ -81,7 +81,9 @@ def section(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     if data in OVERLAPS:
         yield f"- {OVERLAPS[data]}"
     yield ""
-    if "cells" in record:
+    if "figures" in record:
+        yield from by_shots(record)
+    elif "cells" in record:
         yield from matrix(record["cells"])
     elif "mse" in json.dumps(record):
         yield from errors(record)
@@ -147,6 +149,16 @@ def errors(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {method} | {' | '.join(cells)} |"
 
 
+def by_shots(record: Mapping[str, Any]) -> Iterator[str]:
+    """Data and methods down, shots across, where every query is judged by itself."""
+    rows, shots = record["figures"], sorted({row["shots"] for row in record["figures"]})
+    yield f"Percent over {record['episodes']} episodes of {record['queries']} queries per class, each by itself.\n"
+    yield "| data | method | " + " | ".join(f"5-way {k}-shot" for k in shots) + " |\n" + "|---" * (2 + len(shots)) + "|"
+    for data, method in dict.fromkeys((row["data"], row["method"]) for row in rows):
+        seen = {row["shots"]: row for row in rows if (row["data"], row["method"]) == (data, method)}
+        yield f"| {data} | {method} | " + " | ".join(score(seen.get(k)) for k in shots) + " |"
+
+
 def matrix(cells: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Sources down, targets across."""
     seen = {(f"{c['source']}, {c['method']}", f"{c['target']}, {c['shots']} shots"): c for c in cells}
@@ -164,7 +176,7 @@ def score(row: Mapping[str, Any] | None) -> str:
 def docstring(experiment: str) -> dict[str, str]:
     """An experiment's docstring: its first line as "title", then its parts by name, each in one line."""
     text = ast.get_docstring(ast.parse((HERE / f"{experiment}.py").read_text(encoding="utf-8"))) or ""
-    parts = re.findall(r"^(Papers?|Command|Setting|Result): (.*?)(?=^\w+: |\Z)", text, re.DOTALL | re.MULTILINE)
+    parts = re.findall(r"^(Papers?|Command|Setting|Leakage|Result): (.*?)(?=^\w+: |\Z)", text, re.DOTALL | re.MULTILINE)
     return {"title": text.partition("\n")[0], **{name: " ".join(about.split()) for name, about in parts}}
 
 
