@@ -1,5 +1,7 @@
 """Networks of other libraries keep to what a Model promises, and every method takes them."""
 
+import os
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax import Episode, learners, models
+from mtl_jax import ClassPool, Episode, evaluate, learners, models, train
+from mtl_jax.data import sources
+from mtl_jax.run import checkpoint
 
 eqx = pytest.importorskip("equinox", reason="the extra [equinox] is not installed")
 WAYS, CLASSES, WORDS = 3, 6, 11
@@ -144,6 +148,31 @@ def test_every_method_takes_every_network(method, library, kind, key):
     assert np.isfinite(value)
     assert np.isfinite(outputs).all()
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope))
+
+
+WHOLE = [(m, library, kind) for m in METHODS for library in LIBRARIES for kind in INPUTS]
+
+
+@pytest.mark.skipif("MTL_JAX_WHOLE_TABLE" not in os.environ, reason="ten minutes: set MTL_JAX_WHOLE_TABLE to run it")
+@pytest.mark.parametrize(("method", "library", "kind"), WHOLE)
+def test_every_cell_trains_evaluates_saves_and_loads(method, library, kind, key, tmp_path):
+    """All 16 x 4 x 3: 50 steps on classes that can be told apart beat chance, and a folder gives them back."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(CLASSES), 10)
+    x = np.clip(rng.normal(0.5 + 0.08 * (y[:, None] - 2.5), 0.05, (60, 48)), 0, 1).astype(np.float32)
+    x = x.reshape(60, 4, 4, 3) if kind == "images" else x
+    if kind == "tokens":
+        x = ((y[:, None] + rng.integers(0, 3, (60, 7))) % WORDS).astype(np.int32)
+    pool = ClassPool.from_arrays(x, y)
+    learner = getattr(learners, method)(build(library, kind, None if method in HEADLESS else WAYS), **METHODS[method])
+    go = {"ways": WAYS, "shots": 1, "queries": 3}
+    source = sources.class_batches(16) if "classes" in METHODS[method] else None
+    run = train(learner, pool, key, steps=50, tasks=2, source=source, out=tmp_path / "run", **go)
+    like = jax.eval_shape(learner.init, key, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype))
+    theta = checkpoint.load_theta(tmp_path / "run" / "checkpoints", like)
+    jax.tree.map(np.testing.assert_array_equal, theta, jax.tree.map(np.asarray, run.theta))
+    seen = evaluate(learner, theta, pool, key, episodes=20, **go)
+    assert seen.accuracy > 1 / WAYS
 
 
 def list_net():
