@@ -162,7 +162,15 @@ def rows_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_ctrl_c_saves_and_the_command_it_names_goes_on(trained, data, tmp_path, monkeypatch, capfd):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as a terminal gives it: what a shell starts in the background ignores it from the start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_saves_and_the_command_it_names_goes_on(trained, data, tmp_path, monkeypatch, capfd, interruptible):
     shown = progress.Progress.__call__
 
     def press(self, row):

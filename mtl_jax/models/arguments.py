@@ -60,7 +60,8 @@ def _check(name: str, value: Any, kinds: frozenset[type], words: tuple[Any, ...]
     if words and not isinstance(value, bool) and any(value == word for word in words):
         return
     if words and not kinds - {NoneType}:
-        raise ValueError(f"{name} is one of {', '.join(map(repr, words))}, not {value!r}")
+        *others, last = map(str, words)
+        raise ValueError(f"unknown {name} {value!r}: choose {', '.join(others)} or {last}")
     if isinstance(value, bool | np.bool_):
         if bool not in kinds:
             raise TypeError(
