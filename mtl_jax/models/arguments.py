@@ -60,13 +60,11 @@ def _check(name: str, value: Any, kinds: frozenset[type], words: tuple[Any, ...]
     if words and not isinstance(value, bool) and any(value == word for word in words):
         return
     if words and not kinds - {NoneType}:
-        *others, last = map(str, words)
-        raise ValueError(f"unknown {name} {value!r}: choose {', '.join(others)} or {last}")
+        right = " or ".join(map(str, words)) if len(words) < 3 else f"one of {', '.join(map(str, words))}"
+        raise ValueError(f"unknown {name} {value!r}: choose {right}")
     if isinstance(value, bool | np.bool_):
         if bool not in kinds:
-            raise TypeError(
-                f"{name} is no switch: give {'a number' if kinds & {int, float} else 'a word'}, not {value}"
-            )
+            raise TypeError(f"{name} is {_said(kinds)}, not {value}")
     elif isinstance(value, numbers.Real):
         if not kinds & {int, float}:
             raise TypeError(f"{name} is {'true or false' if bool in kinds else 'a word'}, not {value!r}")
