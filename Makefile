@@ -26,7 +26,7 @@ types: $(VENV)/.installed-dev
 	@$(BIN)/mypy mtl_jax
 
 pytest: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 format: $(VENV)/.installed-dev  ## put the code into the project's form
 	@$(BIN)/ruff check --fix .
