@@ -12,10 +12,11 @@ import sys
 import jax
 import numpy as np
 import pytest
+from command_line import mtl_jax
 from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
-from mtl_jax import cli, evaluate
+from mtl_jax import evaluate
 from mtl_jax.app import load_run, methods, progress, runs
 from mtl_jax.app.settings import all_fields
 from mtl_jax.data.images import cache_folder
@@ -49,15 +50,6 @@ def data(tmp_path_factory):
             x[k // 2, :, k % 2] += 155
             Image.fromarray(x.reshape(16, 16)).save(root / f"class{k}" / f"{i}.png")
     return root
-
-
-def mtl_jax(*args):
-    """Run the command line here; the exit status."""
-    try:
-        cli.main([str(a) for a in args])
-    except SystemExit as end:
-        return end.code
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """A trained run or a frozen backbone, adapted to one support set: a function of images."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = Fal
     together = by_moments or method.transductive
     backbone, stored = None, ()
     if settings.network.backbone is not None:
-        backbone, stored, _ = features.backbone_of(settings.network.backbone)
+        backbone, stored = features.backbone_of(settings.network.backbone)
 
     def pixels(x: Array) -> Array:
         return (255 - x if invert else x).astype(jnp.float32) / 255.0
@@ -76,9 +76,12 @@ def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = Fal
     def inputs(stored: PyTree, x: Array) -> Array:
         return pixels(x) if backbone is None else backbone(stored, 255 - x if invert else x)
 
-    x, y = pixels(jnp.asarray(known.images)), jnp.asarray(known.labels)
-    if backbone is not None:
-        x = jnp.asarray(in_batches(lambda x: jax.jit(inputs)(stored, x), known.images, features.BATCH))
+    if backbone is None:
+        x = pixels(jnp.asarray(known.images))
+    else:
+        embed = jax.jit(inputs)
+        x = jnp.asarray(features.in_batches(lambda x: embed(stored, x), known.images, features.BATCH))
+    y = jnp.asarray(known.labels)
     phi = jax.jit(lambda theta, x: learner.adapt(theta, x, y))(theta, x)  # y is seen, so that labels are checked
     compared, compares = _compared(settings, learner, len(known.names))
 
@@ -102,7 +105,7 @@ def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = Fal
         frozen = change(settings, norm="support")
         follower, body = build_learner(frozen, len(names)), _body(theta, phi)
         net = network(frozen, len(names) if method.network == "head" else None)
-        stats = batch_moments(net, body, images, pixels, lambda f, x: in_batches(f, x, max(1, few // 4)))
+        stats = batch_moments(net, body, images, pixels, lambda f, x: features.in_batches(f, x, max(1, few // 4)))
         compared, _ = _compared(frozen, follower, len(names))
 
         def outputs(weights: PyTree, x: Array) -> tuple[Array, Array]:
@@ -127,9 +130,9 @@ def of_backbone(name: str, known: Support) -> Classifier:
     Raises:
         ValueError: as `pretrained`.
     """
-    unit, params, _ = features.backbone_of(name)
+    unit, params = features.backbone_of(name)
     embed = jax.jit(unit)
-    seen = in_batches(lambda x: embed(params, x), known.images, features.BATCH)
+    seen = features.in_batches(lambda x: embed(params, x), known.images, features.BATCH)
     means, excess = (jnp.asarray(a, jnp.float32) for a in class_means(seen, known.labels))
 
     def outputs(weights: PyTree, x: Array) -> tuple[Array, Array]:
@@ -149,7 +152,7 @@ def of_backbone(name: str, known: Support) -> Classifier:
 def image_shape_of(settings: Settings) -> tuple[int, int, int]:
     """(height, width, channels) of the images that a run reads; ValueError where it reads something else."""
     if settings.network.backbone is not None:
-        side = settings.task.image_size or features.backbone_of(settings.network.backbone)[2]
+        side = settings.task.image_size or features.side_of(settings.network.backbone)
         return side, side, 3
     shape = settings.task.image_shape
     if shape is None or len(shape) != 3:
@@ -167,24 +170,13 @@ def run(classifier: Classifier, images: np.ndarray) -> tuple[np.ndarray, np.ndar
         classifier = classifier.normalised_by(images)
     look = jax.jit(classifier.outputs)
     batch = len(images) if classifier.together else classifier.batch
-    logits, compared = in_batches(lambda x: look(classifier.weights, x), images, batch)
+    logits, compared = features.in_batches(lambda x: look(classifier.weights, x), images, batch)
     if not np.isfinite(np.asarray(jax.nn.softmax(logits.astype(np.float32), axis=-1))).all():
         raise ValueError(
             "the network's outputs are not finite, so that any class would be a guess: "
             "use another run or checkpoint, or fewer inner steps"
         )
     return logits, compared
-
-
-def in_batches(f: Callable[[Array], Any], images: np.ndarray, most: int) -> Any:
-    """f of images, at most so many at a time, the last batch filled up: one program, or two for few images."""
-    size = min(most, 1 << (len(images) - 1).bit_length()) if most != len(images) else most
-    parts = []
-    for first in range(0, len(images), size):
-        batch = images[first : first + size]
-        filled = np.concatenate((batch, np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)))
-        parts.append(jax.tree.map(np.asarray, f(jnp.asarray(filled))))
-    return jax.tree.map(lambda *a: np.concatenate(a)[: len(images)], *parts)
 
 
 def _compared(settings: Settings, learner: Learner, ways: int) -> tuple[Callable[..., Array], str]:

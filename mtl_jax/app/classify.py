@@ -147,6 +147,7 @@ def find_source(run: str, args: Namespace, alone: bool = True) -> Source:
         alone: whether options that do not concern it are refused, as nothing else is there that they could concern.
     """
     from mtl_jax.app.classifier import image_shape_of, of_backbone, of_run
+    from mtl_jax.app.features import side_of
 
     if is_backbone(run):
         if alone and (hasattr(args, "norm") or args.invert):
@@ -155,7 +156,7 @@ def find_source(run: str, args: Namespace, alone: bool = True) -> Source:
             raise ValueError(
                 "a backbone's images are each left out alone: leave --folds out, or give 0 for no estimate"
             )
-        return Source(run, getattr(args, "image_size", None) or _side(run), 3, lambda known: of_backbone(run, known))
+        return Source(run, getattr(args, "image_size", None) or side_of(run), 3, lambda known: of_backbone(run, known))
     if alone and hasattr(args, "image_size"):
         raise ValueError("--image-size is for a backbone: a run has the size that it was trained on")
     trained = runs.read_settings(run)
@@ -265,9 +266,3 @@ def _queries(args: Namespace, names: Sequence[str], size: int, channels: int, qu
     from mtl_jax.app.pictures import read_queries
 
     return read_queries(args.query, names, size, channels, args.reject is not None, quiet)
-
-
-def _side(backbone: str) -> int:
-    from mtl_jax.models.info import INFO
-
-    return INFO[backbone].input_size if backbone in INFO else 224

@@ -16,7 +16,8 @@ import numpy as np
 from mtl_jax.data import datasets, pixels
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.data.tree import fingerprint
-from mtl_jax.models import pretrained, pretrained_info
+from mtl_jax.models import pretrained
+from mtl_jax.models.info import INFO
 from mtl_jax.run.metrics import whole_file, write_text
 from mtl_jax.types import Array
 
@@ -27,7 +28,7 @@ PART = 1024  # images per file while it goes on, so that an interrupted run goes
 Embed = Callable[[np.ndarray], np.ndarray]  # images [n, height, width, 3] uint8 -> unit features [n, d] float32
 
 
-def backbone_of(name: str) -> tuple[Callable[[Any, Array], Array], Any, int]:
+def backbone_of(name: str) -> tuple[Callable[[Any, Array], Array], Any]:
     """A frozen backbone as a function that can be traced.
 
     f(x) / ||f(x)||, which is compared by direction: nearest means of unit features are worth 15 points at one shot.
@@ -36,8 +37,7 @@ def backbone_of(name: str) -> tuple[Callable[[Any, Array], Array], Any, int]:
         name: a name, or a file of weights, as `pretrained` takes it.
 
     Returns:
-        ((params, x [n, height, width, 3] uint8) -> unit features [n, d] float32; params; the side in pixels that it
-        expects).
+        ((params, x [n, height, width, 3] uint8) -> unit features [n, d] float32; params).
 
     Raises:
         ValueError: as `pretrained`.
@@ -48,11 +48,12 @@ def backbone_of(name: str) -> tuple[Callable[[Any, Array], Array], Any, int]:
         features, _ = net.apply(params, x.astype(jnp.float32) / 255.0)
         return features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
 
-    try:
-        side = pretrained_info(name).input_size
-    except ValueError:  # a file
-        side = 224
-    return unit, params, side
+    return unit, params
+
+
+def side_of(name: str) -> int:
+    """The side in pixels of the images that a backbone expects, without reading its weights; 224 of a file of them."""
+    return INFO[name].input_size if name in INFO else 224
 
 
 def embedder(backbone: str) -> tuple[Embed, int]:
@@ -67,18 +68,20 @@ def embedder(backbone: str) -> tuple[Embed, int]:
     Raises:
         ValueError: as `pretrained`.
     """
-    function, params, side = backbone_of(backbone)
+    function, params = backbone_of(backbone)
     unit = jax.jit(function)
+    return lambda images: in_batches(lambda x: unit(params, x), images, BATCH), side_of(backbone)
 
-    def embed(images: np.ndarray) -> np.ndarray:
-        parts = []
-        for first in range(0, len(images), BATCH):
-            batch = images[first : first + BATCH]
-            filled = np.concatenate((batch, np.zeros((BATCH - len(batch), *batch.shape[1:]), batch.dtype)))
-            parts.append(np.asarray(unit(params, jnp.asarray(filled)))[: len(batch)])
-        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
-    return embed, side
+def in_batches(f: Callable[[Array], Any], images: np.ndarray, most: int) -> Any:
+    """f of images, at most so many at a time, the last batch filled up: one program, or two for few images."""
+    size = min(most, 1 << (len(images) - 1).bit_length()) if most != len(images) else most
+    parts = []
+    for first in range(0, len(images), size):
+        batch = images[first : first + size]
+        filled = np.concatenate((batch, np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)))
+        parts.append(jax.tree.map(np.asarray, f(jnp.asarray(filled))))
+    return jax.tree.map(lambda *a: np.concatenate(a)[: len(images)], *parts)
 
 
 def write_features(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.run.evaluate import BINS
 from mtl_jax.run.metrics import wilson
 from mtl_jax.run.parallel import auto_chunk, map_in_chunks
 from mtl_jax.types import Array, Episode, Learner, PyTree
@@ -14,7 +15,6 @@ from mtl_jax.types import Array, Episode, Learner, PyTree
 PARTS = 10  # into which a support set is divided at most
 TEMPERATURES = 2.0 ** np.linspace(-6, 6, 61)  # what logits are multiplied by, the best of which is taken
 NEAR_ONE = 0.3  # what a temperature of 2 or 1/2 must save of the sum of -log p
-BINS = 15  # of confidence, for the calibration error
 
 
 class HeldOut(NamedTuple):

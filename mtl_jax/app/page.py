@@ -8,10 +8,11 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mtl_jax.app.pictures import Queries, Support
 from mtl_jax.app.predict import Prediction, Score
+from mtl_jax.data.images import open_upright
 from mtl_jax.data.pixels import to_array
 from mtl_jax.run.metrics import write_text
 
@@ -133,11 +134,8 @@ def nearest(queries: np.ndarray, support: np.ndarray, most: int = NEAREST) -> np
 
 def thumbnail(path: Path, side: int = SIDE) -> str:
     """A picture as a data URI of at most `side` pixels, upright; small ones as PNG, others as JPEG."""
-    with Image.open(path) as image:
-        image.draft("RGB", (4 * side, 4 * side))  # a JPEG is decoded no larger than that
-        upright = ImageOps.exif_transpose(image)
-        upright.format = image.format  # which says how many bits a gray one has
-        small = Image.fromarray(to_array(upright, None, 3))
+    with open_upright(path, 4 * side) as image:
+        small = Image.fromarray(to_array(image, None, 3))
     little = max(small.size) <= side
     small.thumbnail((side, side))
     file = io.BytesIO()

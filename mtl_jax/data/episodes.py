@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.data.augment import augmented_classes, check_augment, flip_crop, rotate, to_float
+from mtl_jax.data.distinct import draw_distinct
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.data.regression import RegressionPool, check_rows
 from mtl_jax.types import Array, Episode
@@ -76,13 +77,13 @@ def task_keys(key: Array, step: Array, tasks: int) -> Array:
 def draw_classes(key: Array, classes: int, ways: int, augment: str) -> Array:
     """`sample_episode`'s classes [ways] int32: which carries label 0, 1 and so on."""
     bound = augmented_classes(classes, augment)
-    return _draw(jax.random.split(key, 3)[0], jnp.int32(bound), bound, ways)
+    return draw_distinct(jax.random.split(key, 3)[0], jnp.int32(bound), bound, ways)
 
 
 def draw_images(key: Array, pool: ClassPool, drawn: Array, each: int) -> Array:
     """Of each class drawn, which inputs: [ways, each] int32, places in pool.x (whose values are not looked at)."""
     base = drawn % pool.classes
-    pick = jax.vmap(lambda k, n: _draw(k, n, pool.largest, each))
+    pick = jax.vmap(lambda k, n: draw_distinct(k, n, pool.largest, each))
     which = pick(jax.random.split(jax.random.split(key, 3)[1], len(drawn)), pool.count[base])
     return pool.start[base][:, None] + which
 
@@ -110,9 +111,3 @@ def episode_of(key: Array, drawn: Array, x: Array, classes: int, shots: int, aug
         query_y=jnp.repeat(labels, each - shots),
         classes=drawn.astype(jnp.int32),
     )
-
-
-def _draw(key: Array, count: Array, bound: int, n: int) -> Array:
-    """n distinct integers of [0, count), count <= bound, in random order: the n largest of random scores."""
-    scores = jax.random.uniform(key, (bound,), jnp.float32)
-    return jax.lax.top_k(jnp.where(jnp.arange(bound) < count, scores, -1.0), n)[1]

@@ -108,10 +108,8 @@ def read_files(paths: Sequence[Path], image_size: int | None, channels: int | No
     arrays, kept, bad = [], [], []
     for path in paths:
         try:
-            with _opened(path, image_size) as image:
-                upright = ImageOps.exif_transpose(image)
-                upright.format = image.format  # which says how many bits a gray one has
-                arrays.append(to_array(upright, image_size, channels))
+            with open_upright(path, image_size and 2 * image_size) as image:
+                arrays.append(to_array(image, image_size, channels))
             kept.append(path)
         except Exception as error:  # Pillow's plugins raise of all kinds on damaged files
             said = str(error) if str(error).startswith(("gray values", "over ")) else type(error).__name__
@@ -125,8 +123,8 @@ def read_files(paths: Sequence[Path], image_size: int | None, channels: int | No
 
 
 @contextmanager
-def _opened(path: Path, image_size: int | None) -> Iterator[Image.Image]:
-    """An image, yet to be decoded; a JPEG much larger than it is wanted is decoded at an eighth to a half of its size.
+def open_upright(path: Path, side: int | None = None) -> Iterator[Image.Image]:
+    """An image as its camera was held; a JPEG is decoded smaller where that leaves `side` pixels.
 
     Raises:
         ValueError: decoding it would take too much memory.
@@ -134,11 +132,13 @@ def _opened(path: Path, image_size: int | None) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we say it ourselves
         with Image.open(path) as image:
-            if image_size is not None:
-                image.draft(image.mode, (2 * image_size, 2 * image_size))
+            if side is not None:
+                image.draft(image.mode, (side, side))
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"over {MOST_PIXELS // 10**6} megapixels")
-            yield image
+            upright = ImageOps.exif_transpose(image)
+            upright.format = image.format  # which says how many bits a gray one has
+            yield upright
 
 
 def read_classes(scan: Scan, image_size: int, channels: int) -> Labelled:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.data.distinct import draw_distinct
 from mtl_jax.data.pool import check_finite
 from mtl_jax.types import Array, Episode
 
@@ -142,8 +143,6 @@ def sample_regression(key: Array, pool: RegressionPool, shots: int = 10, queries
     check_rows(pool, shots, queries)
     task_key, row_key = jax.random.split(key)
     task = jax.random.randint(task_key, (), 0, pool.tasks)
-    scores = jax.random.uniform(row_key, (pool.largest,), jnp.float32)
-    scores = jnp.where(jnp.arange(pool.largest) < pool.count[task], scores, -1.0)
-    rows = pool.start[task] + jax.lax.top_k(scores, shots + queries)[1]
+    rows = pool.start[task] + draw_distinct(row_key, pool.count[task], pool.largest, shots + queries)
     x, y = pool.x[rows], pool.y[rows]
     return Episode(support_x=x[:shots], support_y=y[:shots], query_x=x[shots:], query_y=y[shots:])

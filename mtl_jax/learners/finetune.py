@@ -71,8 +71,6 @@ def finetune(
     After short pre-training neither head is better everywhere (paired, 200 episodes of 5 ways): logistic - linear is
     +0.8 and +1.5 points on CIFAR-FS at 1 and 5 shots, -0.5 and -0.8 on Omniglot.
     """
-    if head not in ("linear", "logistic", "centroid"):
-        raise ValueError(f"unknown head {head!r}: choose linear, logistic or centroid")
     if inner_optimizer is not None and head != "linear":
         raise ValueError(f"the {head} head takes no inner_optimizer: leave it out, or take head='linear'")
     return _transfer(net, classes, inner_lr, inner_steps, inner_optimizer, head, None, label_smoothing, ways)

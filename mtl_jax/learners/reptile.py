@@ -63,8 +63,6 @@ def reptile(
     warn_of_rounding(net, inner_steps)
     check_counts(batch=batch)
     named = {"adam": optax.adam(inner_lr, b1=0.0), "sgd": optax.sgd(inner_lr)}
-    if inner_rule not in named:
-        raise ValueError(f"unknown inner_rule {inner_rule!r}: choose {' or '.join(named)}")
     rule = named[inner_rule] if inner_optimizer is None else inner_optimizer
 
     def train(theta: PyTree, x: Array, y: Array, steps: int) -> PyTree:

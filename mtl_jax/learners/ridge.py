@@ -1,6 +1,6 @@
 """R2-D2: a head that is solved in closed form inside every task."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -119,10 +119,6 @@ def r2d2(
     and targets by sqrt(n), so that its lambda counts per support example; it keeps lambda at 50 unless told to learn
     it, and has no scale on logistic logits. The offset, one number for all classes, moves no softmax.
     """
-    if head not in ("ridge", "logistic"):
-        raise ValueError(f"unknown head {head!r}: choose ridge or logistic")
-    if form not in get_args(Form):
-        raise ValueError(f"unknown form {form!r}: choose one of {', '.join(get_args(Form))}")
     check_counts(newton_steps=newton_steps, ways=ways)
     check_above(init_lambda=init_lambda, init_scale=init_scale)
     net = feature_network(net, "r2d2")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
-from mtl_jax.models.layers import Conv, Norm, NormMode, check_norm, convolve_block, initialiser
+from mtl_jax.models.layers import Conv, Norm, NormMode, convolve_block, initialiser
 from mtl_jax.types import Array, Model
 
 
@@ -68,9 +68,6 @@ def conv4(
 
     Note: MAML's code has no scale in its normalisation; here scale and shift are both learned.
     """
-    check_norm(norm)
-    if downsample not in ("pool", "stride"):
-        raise ValueError(f"unknown downsample {downsample!r}: choose pool or stride")
     if width < 1 or (ways is not None and ways < 1):
         raise ValueError(f"width {width} and ways {ways} must be at least 1")
     if maps and ways is not None:

@@ -1,7 +1,7 @@
 """Layers whose first and second derivatives stay cheap, under shared and under per-task weights."""
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -207,12 +207,6 @@ def convolve_block(x: Array, conv: Conv, norm: Norm, moments: Moments | None, po
         return jnp.maximum(jnp.maximum(y[0], y[1]), jnp.maximum(y[2], y[3])), moments
     y, moments = norm(convolve(x, kernel, conv.stride), moments)
     return max_pool(y) if pool else y, moments
-
-
-def check_norm(norm: str) -> None:
-    """Raise ValueError unless `norm` is a mode of normalisation."""
-    if norm not in get_args(NormMode):
-        raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(get_args(NormMode))}")
 
 
 def initialiser(module: nn.Module) -> Callable:

@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
-from mtl_jax.models.layers import Conv, Moments, Norm, NormMode, check_norm, convolve, initialiser, max_pool, near_mean
+from mtl_jax.models.layers import Conv, Moments, Norm, NormMode, convolve, initialiser, max_pool, near_mean
 from mtl_jax.types import Array, Model
 
 
@@ -53,6 +54,7 @@ class _Relation(nn.Module):
         return x.reshape(maps.shape[0], -1), tuple(used) if self.norm == "support" else None
 
 
+@checks_arguments
 def relation_module(width: int = 64, hidden: int = 8, norm: NormMode = "transductive") -> Model:
     """Two blocks of 3x3 convolution, normalisation, 2x2 max-pool and ReLU over joined maps, then two linear layers.
 
@@ -72,7 +74,6 @@ def relation_module(width: int = 64, hidden: int = 8, norm: NormMode = "transduc
 
     Reference: Sung et al. 2018, arXiv 1711.06025, figure 2.
     """
-    check_norm(norm)
     if width < 1 or hidden < 1:
         raise ValueError(f"width {width} and hidden {hidden} must be at least 1")
     module = _Relation(width, hidden, norm)

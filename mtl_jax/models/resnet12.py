@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
-from mtl_jax.models.layers import Conv, Norm, NormMode, check_norm, convolve_block, initialiser, max_pool
+from mtl_jax.models.layers import Conv, Norm, NormMode, convolve_block, initialiser, max_pool
 from mtl_jax.types import Array, Model
 
 SLOPE = 0.1  # of the leaky ReLUs
@@ -72,7 +72,6 @@ def resnet12(ways: int | None = 5, widths: Sequence[int] = (16, 32, 64, 128), no
 
     Note: the first of these drop features and blocks of the maps in training (DropBlock); there is none here.
     """
-    check_norm(norm)
     if len(widths) != 4 or min((*widths, 1 if ways is None else ways)) < 1:
         raise ValueError(f"resnet12 wants four widths and ways of at least 1, not {tuple(widths)} and {ways}")
     module = _ResNet12(ways, tuple(widths), norm)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -13,9 +13,9 @@ import optax
 from mtl_jax.run.average import averaged
 from mtl_jax.run.loop import Callback, Plan, TrainResult, Validation, initial_theta, result_of, run_loop
 from mtl_jax.run.optimizer import freeze
-from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices, replicate, task_mesh
+from mtl_jax.run.parallel import auto_chunk, replicate, task_mesh
 from mtl_jax.run.recorder import Recorder
-from mtl_jax.run.step import take_steps
+from mtl_jax.run.step import compiled_runs, learner_of
 from mtl_jax.run.train import check_counts, choose_source, choose_validation, default_optimizer
 from mtl_jax.types import Array, Learner, PyTree, TaskSource, TrainState
 
@@ -80,7 +80,8 @@ def train_seeds(
         Recorder(None if out is None else out[i], None if configs is None else configs[i]) for i in range(runs)
     ]
 
-    make, by_value = partial(_learner, learner, values is not None), values is not None
+    by_value = values is not None
+    make = partial(learner_of, learner, by_value)
     values = jnp.zeros(runs) if values is None else jnp.asarray(values)
     finals = [make(value, steps) for value in values] if by_value else [make(None, steps)] * runs
     init_keys, run_keys, val_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
@@ -125,41 +126,6 @@ def train_seeds(
             recorder.close()
     seconds = time.perf_counter() - began
     return [result_of(each, _run(state, i), seconds, interrupted, stopped) for i, each in enumerate(recorders)]
-
-
-@lru_cache(maxsize=4)
-def compiled_runs(learner: Any, by_value: bool, *static: Any) -> Any:
-    """`many_steps` with these, compiled: (states, values, pool, count) -> what it gives; the last few are kept."""
-    return jax.jit(partial(many_steps, partial(_learner, learner, by_value), *static), donate_argnums=(0,))
-
-
-def many_steps(
-    make: Callable[[Any, Any], Learner],
-    source: TaskSource,
-    optimizer: optax.GradientTransformation,
-    tasks: int,
-    chunk: int | None,
-    at_once: int,
-    states: TrainState,
-    values: Array,
-    pool: PyTree,
-    count: Array,
-) -> tuple[TrainState, dict[str, Array], Array]:
-    """`take_steps` for runs [S], `at_once` of them in a vmap on each device, whose learner make(value, step) gives."""
-
-    def steps_of(run: tuple[TrainState, Array], pool: PyTree, count: Array) -> Any:
-        state, value = run
-        return take_steps(lambda step: make(value, step), source, optimizer, tasks, chunk, False, state, pool, count)
-
-    def share(runs: PyTree, *shared: PyTree) -> Any:
-        return map_in_chunks(lambda run: steps_of(run, *shared), runs, at_once)
-
-    return map_over_devices(share, (states, values), pool, count)
-
-
-def _learner(learner: Any, by_value: bool, value: Any, step: Any) -> Learner:
-    made = learner(value) if by_value else learner
-    return made if isinstance(made, Learner) else made(step)
 
 
 def _run(tree: PyTree, i: int) -> PyTree:

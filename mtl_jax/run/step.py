@@ -1,4 +1,4 @@
-"""take_steps, and compiled_steps, its compiled form: any number of meta-steps in one call, with sampling inside."""
+"""take_steps: any number of meta-steps in one call, with sampling inside; and its compiled forms, for a run or many."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -131,3 +131,39 @@ def compiled_steps(
     memory maps and more, of which Linux gives a process 65,530.
     """
     return jax.jit(partial(take_steps, learner, source, optimizer, tasks, chunk, skip), donate_argnums=(0,))
+
+
+@lru_cache(maxsize=4)
+def compiled_runs(learner: Any, by_value: bool, *static: Any) -> Any:
+    """`many_steps` with these, compiled: (states, values, pool, count) -> what it gives; the last few are kept."""
+    return jax.jit(partial(many_steps, partial(learner_of, learner, by_value), *static), donate_argnums=(0,))
+
+
+def many_steps(
+    make: Callable[[Any, Any], Learner],
+    source: TaskSource,
+    optimizer: optax.GradientTransformation,
+    tasks: int,
+    chunk: int | None,
+    at_once: int,
+    states: TrainState,
+    values: Array,
+    pool: PyTree,
+    count: Array,
+) -> tuple[TrainState, dict[str, Array], Array]:
+    """`take_steps` for runs [S], `at_once` of them in a vmap on each device, whose learner make(value, step) gives."""
+
+    def steps_of(run: tuple[TrainState, Array], pool: PyTree, count: Array) -> Any:
+        state, value = run
+        return take_steps(lambda step: make(value, step), source, optimizer, tasks, chunk, False, state, pool, count)
+
+    def share(runs: PyTree, *shared: PyTree) -> Any:
+        return map_in_chunks(lambda run: steps_of(run, *shared), runs, at_once)
+
+    return map_over_devices(share, (states, values), pool, count)
+
+
+def learner_of(learner: Any, by_value: bool, value: Any, step: Any) -> Learner:
+    """The Learner of a run's value, if learners are made by one, at a step."""
+    made = learner(value) if by_value else learner
+    return made if isinstance(made, Learner) else made(step)

@@ -22,7 +22,7 @@ from mtl_jax.run.optimizer import freeze, meta_optimizer
 from mtl_jax.run.parallel import replicate, spread
 from mtl_jax.run.processes import wait_for_all
 from mtl_jax.run.recorder import Recorder
-from mtl_jax.run.step import compiled_steps
+from mtl_jax.run.step import compiled_runs, compiled_steps
 from mtl_jax.types import Array, Learner, PyTree, TaskSource, TrainState
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def train(
 
 def clear_compiled() -> None:
     """Free the compiled programs of the last few trainings and evaluations at once; older ones are freed already."""
-    for programs in (compiled_steps, compiled_scores):
+    for programs in (compiled_steps, compiled_runs, compiled_scores):
         programs.cache_clear()
 
 

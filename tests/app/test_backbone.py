@@ -6,51 +6,23 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from command_line import mtl_jax
 
-from mtl_jax import cli
 from mtl_jax.app import features
 from mtl_jax.app.methods import build_learner, change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_run
-from mtl_jax.types import Model
-
-COLOURS = {"train": "red green blue black", "val": "cyan magenta", "test": "yellow white"}
 
 
 @pytest.fixture
-def photos(tmp_path):
-    """Classes of one colour each, with noise; splits train, val and test of different colours."""
-    rng = np.random.default_rng(0)
-    for split, names in COLOURS.items():
-        for name in names.split():
-            folder = tmp_path / "photos" / split / name
-            folder.mkdir(parents=True)
-            for i in range(5):
-                flat = np.asarray(Image.new("RGB", (20, 16), name), np.int16) + rng.integers(-60, 60, (16, 20, 3))
-                Image.fromarray(np.clip(flat, 0, 255).astype(np.uint8)).save(folder / f"{i}.png")
-    return tmp_path / "photos"
+def photos(four_colours):
+    return four_colours
 
 
 @pytest.fixture(autouse=True)
-def made(monkeypatch, tmp_path):
-    """How often the backbone was made; it is an image's mean colour about the middle, in place of a large network."""
-    asked = []
-
-    def tiny(name):
-        asked.append(name)
-        return Model(lambda key, x: {}, lambda params, x, stats=None: (x.mean((1, 2)) - 0.5, None)), {}
-
-    monkeypatch.setattr(features, "pretrained", tiny)
+def made(tiny_backbone, monkeypatch, tmp_path):
+    """How often the backbone was made."""
     monkeypatch.setenv("MTL_JAX_CACHE", str(tmp_path / "cache"))
-    return asked
-
-
-def mtl_jax(*args):
-    try:
-        cli.main([str(a) for a in args])
-    except SystemExit as end:
-        return end.code
-    return 0
+    return tiny_backbone
 
 
 def train(photos, out, learner, *more):
@@ -84,7 +56,7 @@ def test_train_eval_and_predict_over_cached_features(photos, tmp_path, capsys, m
     assert {row["class"] for row in said["predictions"]} == {"yellow"}
     run = load_run(tmp_path / "run")
     pool = load_pool(run.settings, "test")
-    unit, params, _ = features.backbone_of("lite0")
+    unit, params = features.backbone_of("lite0")
     pixels = load_pool(change(run.settings, backbone=None, norm="none", image_size=8, image_shape=None), "test")
     np.testing.assert_allclose(unit(params, np.asarray(pixels.x)), pool.x, atol=1e-5)
     assert mtl_jax("eval", tmp_path / "run", "--norm", "support") == 2

@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 import pytest
+from command_line import mtl_jax
 
-from mtl_jax import cli, datasets
+from mtl_jax import datasets
 from mtl_jax.app import features, held_out
 from mtl_jax.run import metrics
 
@@ -14,14 +15,6 @@ from mtl_jax.run import metrics
 @pytest.fixture(autouse=True)
 def _backbone(tiny_backbone):
     """In place of a large network."""
-
-
-def mtl_jax(*args):
-    try:
-        cli.main([str(a) for a in args])
-    except SystemExit as end:
-        return end.code
-    return 0
 
 
 def test_features_are_what_npz_reads_with_the_splits_and_names_of_the_images(colours, tmp_path, capsys):

@@ -6,22 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+from command_line import mtl_jax
 
-from mtl_jax import ClassPool, cli, evaluate
+from mtl_jax import ClassPool, evaluate
 from mtl_jax.app import compare, evaluation, load_run
 from mtl_jax.run.metrics import ci95
 
 TINY = "--ways 3 --shots 1 --queries 2 --tasks 2 --width 4 --steps 1 --val-every 9"
 SMALL = TINY.split()
 SIZE = {"ways": 3, "shots": 1, "queries": 4}
-
-
-def mtl_jax(*args):
-    try:
-        cli.main([str(a) for a in args])
-    except SystemExit as end:
-        return end.code
-    return 0
 
 
 @pytest.fixture(scope="module")

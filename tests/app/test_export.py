@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command_line import mtl_jax
 from jax import export as jax_export
 from PIL import Image
 
-from mtl_jax import cli, models
+from mtl_jax import models
 from mtl_jax.app import export
 from mtl_jax.app.classifier import of_run, run
 from mtl_jax.app.methods import build_learner, resolve_settings
@@ -20,14 +21,6 @@ from mtl_jax.app.pictures import Support
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "predict.md"
 SYMBOLS = jax_export.symbolic_shape("n, 32, 32, 3")
-
-
-def mtl_jax(*args):
-    try:
-        cli.main([str(a) for a in args])
-    except SystemExit as end:
-        return end.code
-    return 0
 
 
 @pytest.fixture

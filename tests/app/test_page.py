@@ -20,13 +20,9 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 
 @pytest.fixture
-def folders(colours):
-    """(support, query), two pictures per class in the query, one of them under a wrong name, one damaged."""
-    support, query = colours / "train", colours / "query"
-    for name in ("red", "green", "blue"):
-        (query / name).mkdir(parents=True)
-        for i in (3, 4):
-            (support / name / f"{i}.png").rename(query / name / f"{i}.png")
+def folders(sorted_colours):
+    """(support, query), one picture of the query under a wrong name, one damaged."""
+    support, query = sorted_colours
     shutil.copy(query / "green" / "3.png", query / "red" / "<b>&'\".png")
     (query / "red" / "damaged.png").write_bytes(b"no picture")
     return support, query

@@ -5,32 +5,20 @@ import shutil
 
 import numpy as np
 import pytest
+from command_line import mtl_jax
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
-from mtl_jax import cli
 from mtl_jax.app import classifier, features, pictures, predict
 from mtl_jax.types import Model
 
 
 @pytest.fixture
-def sorted_colours(colours):
-    """(support folder, query folder) with red, green and blue in each; one green picture lies in red's folder."""
-    support, query = colours / "train", colours / "query"
-    for name in ("red", "green", "blue"):
-        (query / name).mkdir(parents=True)
-        for i in (3, 4):
-            (support / name / f"{i}.png").rename(query / name / f"{i}.png")
+def sorted_colours(sorted_colours):
+    """As everywhere, but for one green picture in red's folder of the query."""
+    support, query = sorted_colours
     shutil.copy(query / "green" / "3.png", query / "red" / "wrong.png")
     return support, query
-
-
-def mtl_jax(*args):
-    try:
-        cli.main([str(a) for a in args])
-    except SystemExit as end:
-        return end.code
-    return 0
 
 
 def test_a_query_folder_of_classes_gives_accuracy_and_confusion(sorted_colours, tiny_backbone, capsys, caplog):
