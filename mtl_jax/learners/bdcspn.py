@@ -96,5 +96,4 @@ def bdcspn(
         centres = rectified(phi.features, phi.labels, z, phi.centres, phi.present, temperature, pseudo)
         return never_absent(as_dtype(temperature, z.dtype) * (1.0 - cosine(z, centres)), phi.present)
 
-    whole = checked(Learner(source.init, adapt, predict, source.loss), labels_only=True)
-    return Learner(source.init, whole.adapt, whole.predict, source.loss)  # whose labels are the source's
+    return checked(Learner(source.init, adapt, predict, source.loss), labels_only=True, of_source=True)

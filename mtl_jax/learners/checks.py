@@ -29,6 +29,13 @@ def check_above(bound: float = 0.0, **values: Any) -> None:
             raise ValueError(f"{name} must be above {bound:g}, not {value}")
 
 
+def check_least(bound: float = 0.0, **values: Any) -> None:
+    """Raise ValueError unless each value is at least the bound; a traced one cannot be seen."""
+    for name, value in values.items():
+        if not isinstance(value, jax.core.Tracer) and not value >= bound:
+            raise ValueError(f"{name} must be at least {bound:g}, not {value}")
+
+
 def check_share(end: str = "]", **values: Any) -> None:
     """Raise ValueError unless each value is in [0, 1], or in [0, 1) if `end` is ")"; a traced one cannot be seen."""
     for name, value in values.items():
@@ -96,14 +103,23 @@ def check_head_ways(outputs: int, support_y: Array) -> None:
         )
 
 
-def checked(learner: Learner, labels_only: bool = False) -> Learner:
-    """The same learner, which looks at the task's shapes, and at labels that have values, before it computes."""
+def checked(learner: Learner, labels_only: bool = False, of_source: bool = False) -> Learner:
+    """The same learner, which looks at the task's shapes, and at labels that have values, before it computes.
+
+    Args:
+        learner: the method.
+        labels_only: whether float targets are refused.
+        of_source: whether `loss` is of the source's classes, whose labels are its own to look at and whose support set
+            may be empty.
+    """
 
     def adapt(theta: PyTree, support_x: Array, support_y: Array) -> PyTree:
         check_targets(support_x, support_y, "support", labels_only)
         return learner.adapt(theta, support_x, support_y)
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        if of_source:
+            return learner.loss(theta, episode)
         only = labels_only or episode.classes is not None
         check_targets(episode.support_x, episode.support_y, "support", only)
         check_targets(episode.query_x, episode.query_y, "query", only)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.learners.checks import check_above, check_counts, checked, feature_network
+from mtl_jax.learners.checks import check_above, check_counts, check_least, checked, feature_network
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objective, query_objective, task_ways
 from mtl_jax.learners.protonet import Prototypes, class_means, squared_euclidean
 from mtl_jax.models.arguments import checks_arguments
@@ -67,8 +67,7 @@ def feat(
     on network and shots; 64 is that of most of their settings.
     """
     check_above(temperature=temperature, contrast_temperature=contrast_temperature)
-    if not isinstance(balance, jax.Array) and not balance >= 0:
-        raise ValueError(f"balance must be at least 0, not {balance}")
+    check_least(balance=balance)
     check_counts(ways=ways)
     net = feature_network(net, "feat")
 

@@ -12,7 +12,6 @@ from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objec
 from mtl_jax.learners.protonet import class_means, cosine, unit
 from mtl_jax.learners.softmax_regression import softmax_regression
 from mtl_jax.models.arguments import checks_arguments
-from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
@@ -186,8 +185,7 @@ def _transfer(
             value = (1.0 - share) * value - share * jax.nn.log_softmax(logits).mean()
         return value, metrics
 
-    seen = checked(Learner(init, adapt, predict, loss), labels_only=True)
-    return seen._replace(loss=broadcasting(loss))  # whose support set may be empty
+    return checked(Learner(init, adapt, predict, loss), labels_only=True, of_source=True)
 
 
 def _source_labels(episode: Episode, classes: int) -> Array:

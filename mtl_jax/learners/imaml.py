@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.sparse.linalg import cg
 
-from mtl_jax.learners.checks import check_above, check_counts, warn_of_rounding
+from mtl_jax.learners.checks import check_above, check_counts, check_least, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.maml import Adapted, check_seen, learner_from_solver
 from mtl_jax.learners.objective import objective
@@ -63,8 +63,7 @@ def imaml(
     check_inner(inner_steps, test_steps=test_steps)
     warn_of_rounding(net, inner_steps)
     check_above(regularization=regularization)
-    if not isinstance(damping, jax.core.Tracer) and not damping >= 0:
-        raise ValueError(f"damping must be at least 0, not {damping}")
+    check_least(damping=damping)
     check_counts(0, cg_steps=cg_steps)
 
     def support_loss(params: PyTree, support_x: Array, support_y: Array) -> Array:

@@ -10,7 +10,6 @@ from mtl_jax.learners.finetune import finetune
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent
 from mtl_jax.learners.protonet import Prototypes, class_means, squared_euclidean, unit
 from mtl_jax.models.arguments import checks_arguments
-from mtl_jax.models.broadcasting import broadcasting
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
 
@@ -81,5 +80,4 @@ def simpleshot(
         mean = jax.lax.stop_gradient(net.apply(theta["net"], episode.query_x, None)[0]).mean(0)
         return value + 0.5 * jnp.square(theta["centre"] - mean).mean(), metrics
 
-    whole = checked(Learner(init, adapt, predict, loss), labels_only=True)
-    return Learner(whole.init, whole.adapt, whole.predict, broadcasting(loss))  # whose labels are the source's
+    return checked(Learner(init, adapt, predict, loss), labels_only=True, of_source=True)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.learners.checks import check_above, checked, feature_network
+from mtl_jax.learners.checks import check_above, check_least, checked, feature_network
 from mtl_jax.learners.finetune import finetune
 from mtl_jax.learners.inner import check_inner, inner_loop
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objective
@@ -96,9 +96,7 @@ def tim(
     check_above(temperature=temperature, inner_lr=inner_lr)
     check_inner(inner_steps)
     weights = (support_weight, marginal_weight, conditional_weight)
-    for name, weight in zip(("support_weight", "marginal_weight", "conditional_weight"), weights, strict=True):
-        if not isinstance(weight, jax.Array) and not weight >= 0:
-            raise ValueError(f"{name} must be at least 0, not {weight}")
+    check_least(support_weight=support_weight, marginal_weight=marginal_weight, conditional_weight=conditional_weight)
     net = feature_network(net, "tim")
     source = finetune(net, classes, label_smoothing=label_smoothing, ways=ways)
     rule = optax.adam(inner_lr)
@@ -120,5 +118,4 @@ def tim(
 
         return logits(inner_loop(task_loss, phi.centres, rule, inner_steps, order=1)[0], z)
 
-    whole = checked(Learner(source.init, adapt, predict, source.loss), labels_only=True)
-    return Learner(source.init, whole.adapt, whole.predict, source.loss)  # whose labels are the source's
+    return checked(Learner(source.init, adapt, predict, source.loss), labels_only=True, of_source=True)

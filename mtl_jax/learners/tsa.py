@@ -112,8 +112,7 @@ def tsa(
         z, _ = net.apply(phi.params, x, phi.stats)
         return logits(z + z @ phi.map, phi.centres, phi.present)
 
-    whole = checked(Learner(source.init, adapt, predict, source.loss), labels_only=True)
-    return Learner(source.init, whole.adapt, whole.predict, source.loss)  # whose labels are the source's
+    return checked(Learner(source.init, adapt, predict, source.loss), labels_only=True, of_source=True)
 
 
 def _adapter(name: str, leaf: Array) -> Array | None:
