@@ -195,6 +195,11 @@ def _prepare(settings: Settings) -> tuple[Settings, Any, dict[str, Any]]:
     build_learner(settings)  # what does not fit is refused before anything is drawn
     val = load_pool(settings, "val") if "val" in facts.splits else None
     ways = task.ways if val is None else min(task.ways, val.classes)
+    if ways != task.ways and method.network == "head":
+        raise ValueError(
+            f"{task.dataset}'s validation split has {ways} classes, and {settings.learner} has a head of {task.ways} "
+            f"ways: train with --ways {ways} at most"
+        )
     rule = meta_optimizer(
         outer.meta_lr,
         outer.steps,
@@ -217,6 +222,7 @@ def _prepare(settings: Settings) -> tuple[Settings, Any, dict[str, Any]]:
         "val_episodes": of_run.val_episodes,
         "log_every": of_run.log_every,
         "val_pool": val,
+        "val_learner": None if ways == task.ways else build_learner(settings, ways),
         "val_size": None if val is None else (ways, task.shots, task.queries),
         "optimizer": multiply_updates(rule, outer.lr_multipliers) if outer.lr_multipliers else rule,
     }

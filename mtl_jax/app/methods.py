@@ -241,13 +241,16 @@ def network(settings: Settings, ways: int | None, maps: bool = False) -> "Model"
     return models.in_bfloat16(net) if of.precision == "bfloat16" else net
 
 
-def build_learner(settings: Settings, ways: int | None = None, progress: Any = None) -> "Learner":
+def build_learner(
+    settings: Settings, ways: int | None = None, progress: Any = None, counted: bool = False
+) -> "Learner":
     """The run's learner, for tasks of `ways` classes; those of its training unless given.
 
     Args:
         settings: the run's.
         ways: classes per task.
         progress: the fraction of the run that is done, for a method that changes over it; its end unless given.
+        counted: whether the learner, where it can, counts the ways of each task, which differ.
 
     Raises:
         ValueError: ways that its head does not have, or a setting out of the factory's range.
@@ -262,7 +265,7 @@ def build_learner(settings: Settings, ways: int | None = None, progress: Any = N
             f"give it tasks of {trained} classes, or train with --ways {ways}"
         )
     net = network(settings, ways if method.network == "head" else None, method.network == "maps")
-    outside = {"ways": ways, "classes": settings.task.classes, "progress": progress}
+    outside = {"ways": None if counted else ways, "classes": settings.task.classes, "progress": progress}
     outside |= {"width": settings.network.width, "norm": settings.network.norm}
     needs = {k: outside[k] for k in method.needs if outside[k] is not None}
     return getattr(learners, method.function)(net, **settings.method, **needs)
@@ -270,10 +273,11 @@ def build_learner(settings: Settings, ways: int | None = None, progress: Any = N
 
 def over_the_run(settings: Settings) -> "Learner | Callable[[Array], Learner]":
     """What the trainer is given: the learner, or step -> learner for a method that changes with its progress."""
+    counted = bool(settings.task.sizes)
     if "progress" not in find_method(settings.learner).needs:
-        return build_learner(settings)
+        return build_learner(settings, counted=counted)
     steps = settings.outer.steps
-    return lambda step: build_learner(settings, progress=step / steps)
+    return lambda step: build_learner(settings, progress=step / steps, counted=counted)
 
 
 def with_test_steps(settings: Settings, steps: int) -> Settings:

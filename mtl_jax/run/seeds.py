@@ -39,6 +39,7 @@ def train_seeds(
     val_pool: Any = None,
     val_size: tuple[int, int, int] | None = None,
     val_source: TaskSource | None = None,
+    val_learner: Learner | None = None,
     val_every: int = 500,
     val_episodes: int = 200,
     log_every: int = 50,
@@ -60,7 +61,7 @@ def train_seeds(
         configs: S settings for their config.json.
         callbacks: as in `train`, given the means over runs.
         pool, ways, shots, queries, tasks, steps, optimizer, augment, source, average, task_chunk, val_pool, val_size,
-        val_source, val_every, val_episodes, log_every: as in `train`; tasks are drawn inside the step.
+        val_source, val_learner, val_every, val_episodes, log_every: as in `train`; tasks are drawn inside the step.
 
     Returns:
         [S] TrainResult. `tasks_per_s` in the histories are those of all runs together.
@@ -115,7 +116,8 @@ def train_seeds(
     validations = None
     if val_pool is not None:
         check = choose_validation(val_pool, size, val_size, source, val_source)
-        validations = [Validation(finals[i], val_pool, val_keys[i], val_episodes, check) for i in range(runs)]
+        checkers = finals if val_learner is None else [val_learner] * runs
+        validations = [Validation(checkers[i], val_pool, val_keys[i], val_episodes, check) for i in range(runs)]
     plan = Plan(steps, tasks, log_every, val_every)
     try:
         state, interrupted, stopped = run_loop(

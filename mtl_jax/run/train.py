@@ -47,6 +47,7 @@ def train(
     val_pool: Any = None,
     val_size: tuple[int, int, int] | None = None,
     val_source: TaskSource | None = None,
+    val_learner: Learner | None = None,
     val_every: int = 500,
     val_episodes: int = 200,
     log_every: int = 50,
@@ -80,6 +81,8 @@ def train(
         val_pool: validate on it every `val_every` steps, always on the same `val_episodes` tasks.
         val_size: (ways, shots, queries) of validation tasks; those of training unless given.
         val_source: where validation tasks come from, for tasks of another kind.
+        val_learner: what validates theta, where validation tasks have other ways than a learner was told; the learner
+            of the last step unless given.
         log_every: meta-steps averaged into one row of the history.
         out: a folder for config.json, metrics.jsonl and checkpoints/; nothing is written unless given.
         config: what config.json shall hold.
@@ -146,7 +149,7 @@ def train(
     validations = None
     if val_pool is not None:
         check = choose_validation(val_pool, size, val_size, source, val_source)
-        validations = [Validation(final, val_pool, val_key, val_episodes, check)]
+        validations = [Validation(val_learner or final, val_pool, val_key, val_episodes, check)]
     plan = Plan(steps, tasks, log_every, val_every)
     try:
         state, interrupted, stopped = run_loop(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtl_jax import evaluate
 from mtl_jax.app.launch import launch, launch_seeds, train_or_resume
-from mtl_jax.app.methods import change, resolve_settings
-from mtl_jax.app.runs import load_run, read_settings
+from mtl_jax.app.methods import build_learner, change, resolve_settings
+from mtl_jax.app.runs import load_pool, load_run, read_settings
 
 SMALL = {
     "ways": 3, "queries": 2, "tasks": 2, "width": 4, "image_size": 16, "val_every": 2, "val_episodes": 4, "steps": 2,
@@ -120,3 +121,24 @@ def test_a_runs_file_of_settings_is_flat_and_holds_what_its_learner_has(data, tm
     assert config["distance"] == "euclidean"
     assert not {"inner_steps", "inner_lr", "order", "transfer", "batch", "classes"} & set(config)
     assert read_settings(tmp_path / "run") == read_settings(shutil.copytree(tmp_path / "run", tmp_path / "copy"))
+
+
+def test_validation_on_fewer_classes_than_a_task_has_is_scored_as_eval_scores_it(data, tmp_path):
+    fewer = tmp_path / "data"
+    shutil.copytree(data.removeprefix("folder:"), fewer)
+    for k in (2, 3):
+        shutil.rmtree(fewer / "val" / f"class{k}")
+    _, counted = launch(
+        small(f"folder:{fewer}", "protonet", ways=4, sizes=[[4, 1, 2], [3, 1, 2]]), tmp_path / "b", True
+    )
+    assert 0 <= counted["val_accuracy"] <= 1
+    settings = small(f"folder:{fewer}", "protonet", ways=4)
+    run, result = launch(settings, tmp_path / "run", quiet=True)
+    size = {"ways": 2, "shots": 1, "queries": 2, "episodes": 4}
+    val_key = jax.random.split(jax.random.key(settings.run.seed), 3)[2]
+    again = evaluate(build_learner(settings, 2), run.theta, load_pool(settings, "val"), val_key, **size)
+    assert result["val_accuracy"] == again.accuracy
+    runs, _ = launch_seeds(settings, tmp_path / "seeds", 2, quiet=True)
+    np.testing.assert_allclose(runs[0].score, again.accuracy)
+    with pytest.raises(ValueError, match="2 classes, and maml has a head of 4 ways: train with --ways 2"):
+        launch(small(f"folder:{fewer}", "maml", ways=4), tmp_path / "maml", quiet=True)

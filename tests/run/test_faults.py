@@ -217,7 +217,8 @@ def test_a_full_disk_ends_the_run_and_loses_nothing_that_was_written(learner, po
     code = f"import resource, signal\nlimit = {limit}\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n" + code
     done = subprocess.run([sys.executable, "-c", code, str(out), "8"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "File too large" in done.stderr.splitlines()[-1], when
+    # not the last line: at its end the interpreter may report threads that were closed with it
+    assert "File too large" in done.stderr, when
     kept = {int(p.name) for p in (out / "checkpoints").iterdir() if p.name.isdigit()}
     assert 3 in kept
     rest = go(learner, pool, out, 8, resume=True)
