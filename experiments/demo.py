@@ -15,11 +15,11 @@ from rich.table import Table
 
 from mtl_jax import datasets, evaluate, learners, models, sample_episode, train
 from mtl_jax.app import grids, plot
-from mtl_jax.app.progress import Progress
 from mtl_jax.app.runs import fresh_folder
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
+from mtl_jax.run.progress import Progress
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ import argparse
 import jax
 
 from mtl_jax import datasets, evaluate, learners, models, train
-from mtl_jax.app.progress import Progress
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
+from mtl_jax.run.progress import Progress
 
 
 def main() -> None:

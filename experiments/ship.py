@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import evaluate
-from mtl_jax.app import methods, runs, shipped
+from mtl_jax.app import build, methods, runs, shipped
 from mtl_jax.app.settings import Settings
 from mtl_jax.run.backend import configure_cpu
 
@@ -35,7 +35,7 @@ def main() -> None:
     tests, worst = [], 0.0
     for ways, shots in (map(int, size.split(",")) for size in args.tests):
         for norm in ("transductive", "support"):
-            learner = methods.build_learner(methods.change(settings, norm=norm), ways)
+            learner = build.build_learner(methods.change(settings, norm=norm), ways)
             size = {"ways": ways, "shots": shots, "queries": 15, "episodes": args.episodes}
             half = evaluate(learner, halved, pool, jax.random.key(0), **size)
             if len(tests) < 2:  # both norms of the first size

@@ -21,11 +21,11 @@ import optax
 from tools import fill_methods
 
 from mtl_jax import Learner, evaluate, learners, models, train
-from mtl_jax.app.progress import Progress
 from mtl_jax.data import sources
 from mtl_jax.data.sinusoid import SinusoidPool
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.optimizer import meta_optimizer
+from mtl_jax.run.progress import Progress
 
 INNER = {  # rate and steps of the inner loop in training
     "maml": (0.01, 1), "fomaml": (0.01, 1), "anil": (0.01, 5), "boil": (0.01, 1), "meta_sgd": (0.01, 1),

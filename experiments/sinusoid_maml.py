@@ -20,13 +20,13 @@ import jax.numpy as jnp
 
 from mtl_jax import Episode, Learner, evaluate, learners, models, train
 from mtl_jax.app import plot
-from mtl_jax.app.progress import Progress
 from mtl_jax.data import sources
 from mtl_jax.data.sinusoid import SinusoidPool, sample_sinusoid
 from mtl_jax.learners.objective import objective
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer
+from mtl_jax.run.progress import Progress
 from mtl_jax.types import Array
 
 NET = models.mlp(1)

@@ -11,8 +11,9 @@ from typing import Any
 import jax
 
 from mtl_jax import ClassPool, Learner, evaluate
+from mtl_jax.app.build import build_learner
 from mtl_jax.app.launch import launch
-from mtl_jax.app.methods import build_learner, change, resolve_settings
+from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
 from mtl_jax.app.settings import Settings
 from mtl_jax.run.backend import configure_cpu

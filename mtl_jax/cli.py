@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mtl_jax import __version__  # without JAX, as all that this module imports: help answers at once
-from mtl_jax.app import commands
+from mtl_jax.app import commands, own_code
 from mtl_jax.app.methods import METHODS, nearest
 from mtl_jax.app.options import Parser
 
@@ -73,18 +73,37 @@ def parse(argv: Sequence[str]) -> tuple[Callable[[argparse.Namespace], None], ar
     learner = None
     if name in commands.OF_LEARNER:
         learner = rest.pop(0) if rest and not rest[0].startswith("-") else None
+        if learner is None:
+            learner = _own_learner(rest)
         if learner is None and rest and rest[0] in ("-h", "--help"):
             print(f"usage: mtl-jax {name} LEARNER [options]\n\n{about}\n\nLEARNER is one of {', '.join(METHODS)}.")
             print(f"mtl-jax {name} LEARNER --help shows that learner's options; mtl-jax learners says what each is.")
+            print(f"mtl-jax {name} --learner-file FILE.py:FUNCTION takes a factory of your own.")
             raise SystemExit(0)
-        if learner not in METHODS:
+        if learner not in METHODS and not own_code.is_place(learner):
             said = "no learner" if learner is None else f"unknown learner {learner!r}"
             fail(2, f"error: {said}: {nearest(str(learner), METHODS)}")
     parser = Parser(prog=" ".join(("mtl-jax", name, *([learner] if learner else []))), description=about)
-    add_options(parser, learner)
+    try:
+        add_options(parser, learner)
+    except ValueError as error:  # of a file of the user's own
+        fail(2, f"error: {error}")
     args = parser.parse_all(rest)
     args.learner = learner or getattr(args, "learner", None)
     return run, args
+
+
+def _own_learner(rest: list[str]) -> str | None:
+    """What --learner-file names, taken out of the words of a command; None where it is not there."""
+    place = next((i for i, word in enumerate(rest) if word.split("=")[0] == "--learner-file"), None)
+    if place is None:
+        return None
+    word = rest.pop(place)
+    own = word.split("=", 1)[1] if "=" in word else rest.pop(place) if place < len(rest) else ""
+    try:
+        return own_code.from_root(own)
+    except ValueError as error:
+        fail(2, f"error: --learner-file: {error}")
 
 
 def completion(shell: str) -> str:

@@ -17,9 +17,10 @@ from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from mtl_jax import evaluate
-from mtl_jax.app import load_run, methods, progress, runs
+from mtl_jax.app import load_run, methods, runs
 from mtl_jax.app.settings import all_fields
 from mtl_jax.data.images import cache_folder
+from mtl_jax.run import progress
 
 CLASSES, IMAGES = 4, 6
 TINY = "--ways 3 --queries 2 --tasks 2 --width 4 --image-size 16 --schedule constant"

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mtl_jax.app.build import build_learner
 from mtl_jax.app.cost import count_bytes, count_flops
-from mtl_jax.app.methods import build_learner
 from mtl_jax.app.settings import Settings, TaskSettings
 from mtl_jax.data.episodes import sample_episode
 from mtl_jax.data.pool import ClassPool

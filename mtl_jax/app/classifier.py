@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.app import features
+from mtl_jax.app.build import build_learner, network
 from mtl_jax.app.held_out import HeldOut, class_means, left_out_of_means, refitted
-from mtl_jax.app.methods import build_learner, change, find_method, network
+from mtl_jax.app.methods import change, find_method
 from mtl_jax.app.moments import batch_moments
 from mtl_jax.app.pictures import Support
 from mtl_jax.app.settings import Settings

@@ -1,7 +1,6 @@
 """The commands of mtl-jax: each one's options, and what it does with them."""
 
 import json
-import re
 import shlex
 import sys
 from argparse import Namespace
@@ -71,8 +70,12 @@ def train(args: Namespace) -> None:
     if args.distributed:
         send_libraries_output_to_stderr()  # Gloo's, which would come between the lines of --json
         join_processes(*whole_cluster)
-    name = re.sub(r"\W+", "-", Path(settings.task.dataset).name)
-    out = Path(args.out).expanduser() if args.out else runs.fresh_folder(Path("runs") / f"{learner}-{name}")
+    name = runs.plain_name(settings.task.dataset)
+    out = (
+        Path(args.out).expanduser()
+        if args.out
+        else runs.fresh_folder(Path("runs") / f"{runs.plain_name(learner)}-{name}")
+    )
     if args.seeds > 1:
         results, result = launch_seeds(settings, out, args.seeds)
         if results[0].interrupted:

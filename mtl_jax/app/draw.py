@@ -86,6 +86,7 @@ def _plot_setting(folders: Sequence[Path], name: str, values: Sequence[int], epi
     import jax
 
     from mtl_jax.app import plot
+    from mtl_jax.app.build import build_learner
     from mtl_jax.run.evaluate import evaluate
 
     curves: dict[str, list[tuple[int, float, float]]] = {}
@@ -99,7 +100,7 @@ def _plot_setting(folders: Sequence[Path], name: str, values: Sequence[int], epi
             changed = methods.with_test_steps(settings, value) if name == "inner_steps" else settings
             of_value: dict[str, Any] = size if name == "inner_steps" else size | {name: value}
             print(f"{folder}: {name.replace('_', ' ')} {value}, {episodes} episodes ...", file=sys.stderr)
-            learner = methods.build_learner(changed, of_value["ways"])
+            learner = build_learner(changed, of_value["ways"])
             seen = evaluate(learner, theta, pool, jax.random.key(0), **of_value, episodes=episodes)
             points.append((value, seen.accuracy, seen.ci95))
         fixed = ", ".join(f"{v} {k}" for k, v in size.items() if k != name)
@@ -114,6 +115,7 @@ def _plot_episode(folder: Path, out: Path) -> None:
 
     from mtl_jax import datasets, sample_episode
     from mtl_jax.app import grids
+    from mtl_jax.app.build import build_learner
 
     settings = runs.read_settings(folder)
     task = settings.task
@@ -128,7 +130,7 @@ def _plot_episode(folder: Path, out: Path) -> None:
     episode = sample_episode(jax.random.key(settings.run.seed), pool, ways, shots, queries)
     predicted = None
     try:
-        learner, theta = methods.build_learner(settings, ways), runs.load_theta(folder, settings)
+        learner, theta = build_learner(settings, ways), runs.load_theta(folder, settings)
         phi = learner.adapt(theta, episode.support_x, episode.support_y)
         predicted = np.asarray(learner.predict(theta, phi, episode.query_x)).argmax(-1)
     except (ValueError, OSError) as error:  # no checkpoint yet, or a head of other ways

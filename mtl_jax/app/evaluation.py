@@ -81,11 +81,12 @@ def measure(folder: Path, args: Namespace) -> Measured:
         settings = methods.change(settings, norm=args.norm)
     ways, shots, queries = (given.get(k, getattr(trained.task, k)) for k in SIZES)
     dataset = given.get("dataset", trained.task.dataset)
-    learner = methods.build_learner(settings, ways)
     import jax
 
+    from mtl_jax.app.build import build_learner
     from mtl_jax.run.evaluate import evaluate
 
+    learner = build_learner(settings, ways)
     theta, pool = runs.load_theta(folder, trained), runs.load_pool(settings, args.split, dataset)
     chunk = args.task_chunk or settings.run.task_chunk
     if chunk is None and jax.default_backend() != "cpu":

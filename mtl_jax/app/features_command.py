@@ -22,7 +22,7 @@ def features_options(parser: Parser, learner: str | None) -> None:
 def features(args: Namespace) -> None:
     """Write the features that a frozen backbone has for every image of a data set."""
     from mtl_jax.app.features import write_features
-    from mtl_jax.app.progress import counted
+    from mtl_jax.run.progress import counted
 
     with counted("images") as say:
         about = write_features(args.backbone, args.dataset, args.out, args.image_size, args.split_file, say)

@@ -9,14 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.app.build import build_learner, over_the_run
 from mtl_jax.app.methods import (
-    build_learner,
     find_method,
     given_of,
-    over_the_run,
     resolve_settings,
 )
-from mtl_jax.app.progress import Progress
 from mtl_jax.app.runs import changes, load_pool, load_theta, read_result, read_settings, seconds_so_far
 from mtl_jax.app.settings import Settings
 from mtl_jax.app.transfer import move_network
@@ -28,6 +26,7 @@ from mtl_jax.run.loop import TrainResult, initial_theta
 from mtl_jax.run.metrics import ci95_of_seeds, write_json
 from mtl_jax.run.optimizer import meta_optimizer, multiply_updates
 from mtl_jax.run.processes import is_first
+from mtl_jax.run.progress import Progress
 from mtl_jax.run.recorder import Recorder
 from mtl_jax.run.seeds import train_seeds
 from mtl_jax.run.train import choose_source, choose_validation, clear_compiled, train
@@ -102,6 +101,7 @@ def launch(
             on_nonfinite=settings.run.on_nonfinite,
             hard_tasks=settings.task.hard_tasks,
             sizes=settings.task.sizes,
+            progress=False,  # it has its own, with the names of learner and data set
             **given,
         )
     clear_compiled()  # the learner was made here
@@ -154,6 +154,7 @@ def launch_seeds(
             out=folders,
             configs=[given_of(one) for one in each],
             average=settings.outer.average,
+            progress=False,
             **given,
         )
     clear_compiled()
@@ -234,7 +235,7 @@ def _prepare(settings: Settings) -> tuple[Settings, Any, dict[str, Any]]:
 
 
 def _progress(settings: Settings) -> Progress:
-    return Progress(settings.outer.steps, f"{settings.learner} on {settings.task.dataset}")
+    return Progress(settings.outer.steps, f"{Path(settings.learner).name} on {settings.task.dataset}")
 
 
 def _result(settings: Settings, run: TrainResult, out: Path, earlier: float) -> dict[str, Any]:

@@ -4,11 +4,12 @@ JAX is imported where something is built, not with this module: the command line
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mtl_jax.app import own_code
 from mtl_jax.app.settings import (
     FROZEN,
     GROUPS,
@@ -24,7 +25,7 @@ from mtl_jax.app.settings import (
 from mtl_jax.app.signatures import Factory, Option, read_factory
 
 if TYPE_CHECKING:
-    from mtl_jax.types import Array, Learner, Model
+    pass
 
 LEARNERS = Path(__file__).parent.parent / "learners"
 
@@ -67,6 +68,7 @@ SLOW_BODY = {"lr_multipliers": {"scale": 0.1, "shift": 0.1, "body": 0.1}}
 ONE_BATCH = {"tasks": 1, "meta_lr": 2e-3}
 QUICK_CENTRE = {**ONE_BATCH, "lr_multipliers": {"centre": 10.0}}  # which starts at 0, far from where it ends
 OF_SOURCE = ("classes", "ways")
+OUTSIDE = ("ways", "classes", "width", "norm", "progress")  # what `needs` may hold
 METHODS: Mapping[str, Method] = {
     "maml": Method("maml", "maml"),
     "fomaml": Method("maml", "fomaml"),
@@ -99,7 +101,20 @@ METHODS: Mapping[str, Method] = {
 
 
 def find_method(name: Any) -> Method:
-    """The method of a command-line name; ValueError, with the nearest name, if there is none."""
+    """The method of a command-line name; ValueError, with the nearest name, if there is none.
+
+    Of FILE.py:FUNCTION, a factory of one's own, its arguments say what it wants: one with `ways` gets a network without
+    head, one with `classes` trains on batches of all source classes.
+    """
+    if own_code.is_place(name):
+        path, function = own_code.find(name)
+        arguments = read_factory(path, function).parameters
+        network, trains_on = (
+            "features" if "ways" in arguments else "head",
+            "batches" if "classes" in arguments else "tasks",
+        )
+        needs = tuple(k for k in OUTSIDE if k in arguments)
+        return Method(str(path.with_suffix("")), function, network, trains_on, needs=needs)
     if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"unknown learner {name!r}: {nearest(str(name), METHODS)}")
     return METHODS[name]
@@ -164,6 +179,8 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     if odd := [k for k in given if k not in known]:
         raise ValueError(f"{name} has no setting {odd[0]!r}: {nearest(odd[0], sorted(known - {'learner'}))}")
     values = {**method.prefers, **{k: v for k, v in given.items() if k != "learner"}}
+    if values.get("model_file") is not None:
+        values = {"model": "file", **own_network(values)}
     if values.get("backbone") is not None:  # features are vectors, of moments that are settled
         values = {"model": "linear", "norm": FROZEN, **values}
     task, network, outer, run = (
@@ -175,6 +192,8 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
         if value is None and not option.optional:
             raise ValueError(f"{key.replace('_', '-')} of {name} cannot be left empty: its default is {option.default}")
         mine[key] = None if value is None else check(key, value, option.kind, {"choices": option.choices})
+    if (network.model == "file") != (network.model_file is not None):
+        raise ValueError("model file is what --model-file FILE.py:FUNCTION makes: give that, and no other model")
     if network.model != "conv4" and network.downsample is not None:
         raise ValueError(f"downsample is conv4's: leave it out with {network.model}")
     _check_backbone(network, task.augment)
@@ -183,7 +202,8 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     task = replace(task, dataset=_from_anywhere(task.dataset))
     downsample = network.downsample or ("pool" if network.model == "conv4" else None)
     network = replace(network, width=network.width or WIDTHS[network.model], downsample=downsample)
-    return Settings(str(name), task, network, outer, run, mine)
+    name = own_code.from_root(str(name)) if own_code.is_place(name) else str(name)
+    return Settings(name, task, network, outer, run, mine)
 
 
 def _check_backbone(network: NetworkSettings, augment: str | None) -> None:
@@ -192,12 +212,28 @@ def _check_backbone(network: NetworkSettings, augment: str | None) -> None:
         if network.norm == FROZEN:
             raise ValueError(f"norm frozen is a backbone's: choose one of {', '.join(NORMS)}, or give --backbone")
         return
-    if network.model not in ("linear", "mlp"):
+    if network.model not in ("linear", "mlp", "file"):
         raise ValueError(f"a backbone's features are vectors, which {network.model} does not take: linear or mlp does")
     if network.norm != FROZEN:
         raise ValueError(f"a backbone keeps its own stored moments (norm frozen), not {network.norm}: leave norm out")
     if augment not in (None, "none"):
         raise ValueError(f"a backbone's features are made once, and cannot be augmented by {augment}: leave it out")
+
+
+def own_network(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with what a function of one's own lacks refused, or said to be none."""
+    place = own_code.from_root(values["model_file"])
+    path, function = own_code.find(place)
+    arguments = read_factory(path, function).parameters
+    if "ways" not in arguments:
+        raise ValueError(f"{place} has no argument ways: outputs of its head, None for features alone")
+    if values.get("width") is not None and "width" not in arguments:
+        raise ValueError(f"{place} has no argument width: leave --width out")
+    if "norm" in arguments:
+        return {**values, "model_file": place}
+    if values.get("norm", "none") not in ("none", FROZEN):
+        raise ValueError(f"{place} has no argument norm: leave --norm out")
+    return {"norm": "none", **values, "model_file": place}
 
 
 def _from_anywhere(dataset: str | None) -> str | None:
@@ -219,65 +255,6 @@ def given_of(settings: Settings) -> dict[str, Any]:
     method = find_method(settings.learner)
     names = all_fields()
     return {k: v for k, v in flat(settings).items() if k in settings.method or k not in names or has_setting(method, k)}
-
-
-def network(settings: Settings, ways: int | None, maps: bool = False) -> "Model":
-    """The run's network, with a head of `ways` outputs, or for features or feature maps."""
-    from mtl_jax import models
-
-    of: Any = settings.network  # whose words are checked by its fields' choices
-    width = of.width
-    shape = settings.task.image_shape
-    if of.model in ("conv4", "resnet12") and shape is not None and len(shape) != 3:
-        raise ValueError(f"{of.model} takes images, not inputs of shape {tuple(shape)}: use --model mlp or linear")
-    if of.model == "conv4":
-        net = models.conv4(ways, width, of.norm, of.downsample or "pool", maps)
-    elif maps:
-        raise ValueError(f"{settings.learner} compares feature maps, which {of.model} has none of: use conv4")
-    elif of.model in ("mlp", "linear"):
-        net = models.mlp(ways, (width, width) if of.model == "mlp" else ())
-    else:
-        net = models.resnet12(ways, (width, 2 * width, 4 * width, 8 * width), of.norm)
-    return models.in_bfloat16(net) if of.precision == "bfloat16" else net
-
-
-def build_learner(
-    settings: Settings, ways: int | None = None, progress: Any = None, counted: bool = False
-) -> "Learner":
-    """The run's learner, for tasks of `ways` classes; those of its training unless given.
-
-    Args:
-        settings: the run's.
-        ways: classes per task.
-        progress: the fraction of the run that is done, for a method that changes over it; its end unless given.
-        counted: whether the learner, where it can, counts the ways of each task, which differ.
-
-    Raises:
-        ValueError: ways that its head does not have, or a setting out of the factory's range.
-    """
-    from mtl_jax import learners
-
-    method, trained = find_method(settings.learner), settings.task.ways
-    ways = ways or trained
-    if method.network == "head" and ways != trained:
-        raise ValueError(
-            f"{settings.learner} was trained with a head of {trained} ways, not {ways}: "
-            f"give it tasks of {trained} classes, or train with --ways {ways}"
-        )
-    net = network(settings, ways if method.network == "head" else None, method.network == "maps")
-    outside = {"ways": None if counted else ways, "classes": settings.task.classes, "progress": progress}
-    outside |= {"width": settings.network.width, "norm": settings.network.norm}
-    needs = {k: outside[k] for k in method.needs if outside[k] is not None}
-    return getattr(learners, method.function)(net, **settings.method, **needs)
-
-
-def over_the_run(settings: Settings) -> "Learner | Callable[[Array], Learner]":
-    """What the trainer is given: the learner, or step -> learner for a method that changes with its progress."""
-    counted = bool(settings.task.sizes)
-    if "progress" not in find_method(settings.learner).needs:
-        return build_learner(settings, counted=counted)
-    steps = settings.outer.steps
-    return lambda step: build_learner(settings, progress=step / steps, counted=counted)
 
 
 def with_test_steps(settings: Settings, steps: int) -> Settings:

@@ -17,6 +17,7 @@ OF_BENCH = {
     "tasks",
     "batch",
     "model",
+    "model_file",
     "width",
     "norm",
     "downsample",

@@ -1,6 +1,7 @@
 """A run read back from its folder: settings, learner and theta."""
 
 import json
+import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mtl_jax.app import shipped
 from mtl_jax.app.methods import (
     METHODS,
-    build_learner,
     find_method,
     given_of,
     has_setting,
@@ -46,6 +46,8 @@ def load_run(run: str | PathLike[str]) -> Run:
         FileNotFoundError: there is no such folder, or it holds no run.
         ValueError: a file of it is damaged or of another model.
     """
+    from mtl_jax.app.build import build_learner
+
     settings = read_settings(run)
     return Run(settings, build_learner(settings), load_theta(run, settings))
 
@@ -71,6 +73,11 @@ def read_settings(folder: str | PathLike[str]) -> Settings:
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): restore it, or train again") from error
     missing = [k for k in ("learner", "dataset", "image_shape") if not isinstance(config, dict) or k not in config]
+    if isinstance(config, dict) and "learner" not in config and "on_nonfinite" in config:
+        raise ValueError(
+            f"{folder} was trained in Python, where its learner has no name: read theta there, with "
+            "mtl_jax.run.checkpoint.load_theta, and use mtl_jax.evaluate"
+        )
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: give the folder of a run that mtl-jax train wrote")
     try:
@@ -83,7 +90,7 @@ def _of_this_version(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that its learner has; version 0.1.0 wrote every learner's settings into each file."""
     method = find_method(config["learner"])
     own, common = method_options(method), all_fields()
-    every = {*common, *(name for each in METHODS.values() for name in method_options(each)), "learner"}
+    every = {*common, *own, *(name for each in METHODS.values() for name in method_options(each)), "learner"}
     given = {}
     for old, value in config.items():
         if old == "changes":  # what a resumed run had before
@@ -133,6 +140,7 @@ def load_theta(folder: str | PathLike[str], settings: Settings) -> "PyTree":
     """
     import jax
 
+    from mtl_jax.app.build import build_learner
     from mtl_jax.run import checkpoint
 
     assert settings.task.image_shape is not None
@@ -182,6 +190,11 @@ def read_result(folder: str | PathLike[str]) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return result if isinstance(result, dict) else {}
+
+
+def plain_name(text: str) -> str:
+    """A data set's or a learner's name, or the last part of its path, as a part of a folder's name."""
+    return re.sub(r"\W+", "-", Path(text).name)
 
 
 def fresh_folder(path: str | PathLike[str]) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 NORMS = ("transductive", "support", "none")
 FROZEN = "frozen"  # a backbone's own stored moments: every query is independent of the others
 # of the first block, or of a hidden layer, unless a width is given
-WIDTHS: Mapping[str, int | None] = {"conv4": 64, "resnet12": 16, "mlp": 64, "linear": None}
+WIDTHS: Mapping[str, int | None] = {"conv4": 64, "resnet12": 16, "mlp": 64, "linear": None, "file": None}
 AUGMENTATIONS = ("none", "rotations", "flip_crop")
 
 
@@ -55,8 +55,11 @@ class NetworkSettings:
 
     model: str = setting(
         "conv4",
-        "network; mlp (two hidden layers) and linear are for vectors",
-        choices=("conv4", "resnet12", "mlp", "linear"),
+        "network; mlp (two hidden layers) and linear are for vectors; file is what --model-file makes",
+        choices=("conv4", "resnet12", "mlp", "linear", "file"),
+    )
+    model_file: str | None = setting(
+        None, "FILE.py:FUNCTION, a function of `ways` (None for features alone) that gives a network of your own"
     )
     width: int | None = setting(
         None, "filters of the first block, or units of a hidden layer; 64, and 16 for resnet12", least=1, most=8192

@@ -58,9 +58,12 @@ def read_factory(path: Path, function: str) -> Factory:
         Factory.
 
     Raises:
-        ValueError: the file has no such function.
+        ValueError: the file is not Python or has no such function, or a default is no plain value.
     """
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except SyntaxError as error:
+        raise ValueError(f"{path} is not Python: {error}") from error
     functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
     named = _assigned(body)
     for node in body:  # a name for a type may come from another file of the package
@@ -78,8 +81,13 @@ def read_factory(path: Path, function: str) -> Factory:
     options = []
     for argument, default in zip(arguments, [*positional, *node.args.kw_defaults], strict=True):
         kind, choices, optional = _kind(argument.annotation, named)
+        if argument.annotation is None and isinstance(default, ast.Constant) and type(default.value) in KINDS.values():
+            kind = type(default.value)  # somebody's own function may do without annotations
         if kind is not None and default is not None:
-            value = ast.literal_eval(default)
+            try:
+                value = ast.literal_eval(default)
+            except ValueError as error:
+                raise ValueError(f"{path}: the default of {argument.arg} must be a plain value") from error
             options.append(Option(argument.arg, kind, value, helps.get(argument.arg, ""), choices, optional))
     text = ast.get_docstring(node) or ""
     found = re.search(r"^Reference: (.+?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)

@@ -14,6 +14,7 @@ from mtl_jax.run.average import averaged
 from mtl_jax.run.loop import Callback, Plan, TrainResult, Validation, initial_theta, result_of, run_loop
 from mtl_jax.run.optimizer import freeze
 from mtl_jax.run.parallel import auto_chunk, replicate, task_mesh
+from mtl_jax.run.progress import shown
 from mtl_jax.run.recorder import Recorder
 from mtl_jax.run.step import compiled_runs, learner_of
 from mtl_jax.run.train import check_counts, choose_source, choose_validation, default_optimizer
@@ -46,6 +47,7 @@ def train_seeds(
     out: Sequence[str | PathLike[str]] | None = None,
     configs: Sequence[Mapping[str, Any]] | None = None,
     callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
 ) -> list[TrainResult]:
     """What `train` gives for each of the keys, all trained together: vmap over runs, and devices share them.
 
@@ -59,7 +61,7 @@ def train_seeds(
         values: [S] values of one setting, such as inner rates, run s's its s-th.
         out: S folders, each of which becomes a run like any other, which `train` can go on with.
         configs: S settings for their config.json.
-        callbacks: as in `train`, given the means over runs.
+        callbacks, progress: as in `train`, given the means over runs.
         pool, ways, shots, queries, tasks, steps, optimizer, augment, source, average, task_chunk, val_pool, val_size,
         val_source, val_learner, val_every, val_episodes, log_every: as in `train`; tasks are drawn inside the step.
 
@@ -120,9 +122,10 @@ def train_seeds(
         validations = [Validation(checkers[i], val_pool, val_keys[i], val_episodes, check) for i in range(runs)]
     plan = Plan(steps, tasks, log_every, val_every)
     try:
-        state, interrupted, stopped = run_loop(
-            advance, state, recorders, _run, validations, plan, None, pool, callbacks
-        )
+        with shown(progress, steps) as bars:
+            state, interrupted, stopped = run_loop(
+                advance, state, recorders, _run, validations, plan, None, pool, [*callbacks, *bars]
+            )
     finally:
         for recorder in recorders:
             recorder.close()

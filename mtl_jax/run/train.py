@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from mtl_jax.run.memory import Program
 from mtl_jax.run.optimizer import freeze, meta_optimizer
 from mtl_jax.run.parallel import replicate, spread
 from mtl_jax.run.processes import wait_for_all
+from mtl_jax.run.progress import shown
 from mtl_jax.run.recorder import Recorder
 from mtl_jax.run.step import compiled_runs, compiled_steps
 from mtl_jax.types import Array, Learner, PyTree, TaskSource, TrainState
@@ -58,6 +60,7 @@ def train(
     average: float | None = None,
     on_nonfinite: str = "stop",
     callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
 ) -> TrainResult:
     """Meta-train: theta <- theta + u(grad_theta 1/T sum_i loss(theta, task_i)), `steps` times.
 
@@ -85,7 +88,7 @@ def train(
             of the last step unless given.
         log_every: meta-steps averaged into one row of the history.
         out: a folder for config.json, metrics.jsonl and checkpoints/; nothing is written unless given.
-        config: what config.json shall hold.
+        config: what config.json shall hold; the sizes and counts that are given here unless told otherwise.
         resume: go on from `out`'s last checkpoint, or begin where there is none yet; without it a folder that holds a
             run is refused.
         theta: start from these parameters instead of learner.init's.
@@ -95,6 +98,8 @@ def train(
             state before it saved, so that resuming takes that very step again; or "skip" it, which rows count.
         callbacks: functions called in turn once per logged row, with the row as a plain dict; one that returns true
             ends the training with everything saved. `mtl_jax.run.callbacks` has some.
+        progress: show a bar on standard error (where that is no terminal, a line per validation); unless given, a bar
+            where it is a terminal, and else nothing.
 
     Returns:
         TrainResult.
@@ -112,6 +117,11 @@ def train(
         raise ValueError(f"on_nonfinite is 'stop' or 'skip', not {on_nonfinite!r}")
     size = (ways, shots, queries)
     asked, source = source, choose_source(pool, size, augment, sizes, hard_tasks, tasks, source)
+    if config is None and out is not None and not (Path(out) / "config.json").exists():
+        config = {"tasks": tasks, "steps": steps, "val_every": val_every, "val_episodes": val_episodes}
+        config |= {"average": average, "on_nonfinite": on_nonfinite}
+        if asked is None:
+            config |= {"ways": ways, "shots": shots, "queries": queries, "augment": augment, "sizes": sizes}
     recorder = Recorder(out, config, resume)
 
     init_key, run_key, val_key = jax.random.split(key, 3)
@@ -152,9 +162,10 @@ def train(
         validations = [Validation(val_learner or final, val_pool, val_key, val_episodes, check)]
     plan = Plan(steps, tasks, log_every, val_every)
     try:
-        state, interrupted, stopped = run_loop(
-            advance, state, [recorder], lambda state, _: state, validations, plan, feed, pool, callbacks
-        )
+        with shown(progress, steps) as bars:
+            state, interrupted, stopped = run_loop(
+                advance, state, [recorder], lambda s, _: s, validations, plan, feed, pool, [*callbacks, *bars]
+            )
     finally:
         recorder.close()
     wait_for_all("the end of a training")

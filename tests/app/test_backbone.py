@@ -9,7 +9,8 @@ import pytest
 from command_line import mtl_jax
 
 from mtl_jax.app import features
-from mtl_jax.app.methods import build_learner, change, resolve_settings
+from mtl_jax.app.build import build_learner
+from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_run
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mtl_jax.app import classifier
-from mtl_jax.app.methods import build_learner, resolve_settings
+from mtl_jax.app.build import build_learner
+from mtl_jax.app.methods import resolve_settings
 from mtl_jax.app.pictures import Support
 
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from mtl_jax import models
 from mtl_jax.app import export
+from mtl_jax.app.build import build_learner
 from mtl_jax.app.classifier import of_run, run
-from mtl_jax.app.methods import build_learner, resolve_settings
+from mtl_jax.app.methods import resolve_settings
 from mtl_jax.app.pictures import Support
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "predict.md"

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from mtl_jax import evaluate
+from mtl_jax.app.build import build_learner
 from mtl_jax.app.launch import launch, launch_seeds, train_or_resume
-from mtl_jax.app.methods import build_learner, change, resolve_settings
+from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_run, read_settings
 
 SMALL = {

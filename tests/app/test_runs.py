@@ -9,7 +9,8 @@ import pytest
 
 from mtl_jax import datasets, evaluate
 from mtl_jax.app import load_run
-from mtl_jax.app.methods import build_learner, given_of
+from mtl_jax.app.build import build_learner
+from mtl_jax.app.methods import given_of
 from mtl_jax.app.runs import read_settings
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import cli
-from mtl_jax.app import load_run, methods, shipped
+from mtl_jax.app import build, load_run, methods, shipped
 from mtl_jax.app.runs import read_settings
 
 CARD = {"about", "data", "not_for", "command", "seed", "commit", "steps", "dtype", "tests", "config"}
@@ -20,7 +20,7 @@ def made(tmp_path, monkeypatch, key):
     settings = methods.resolve_settings(
         {"learner": "protonet", "dataset": "glyphs", "width": 4, "image_shape": [28, 28, 1]}
     )
-    learner = methods.build_learner(settings)
+    learner = build.build_learner(settings)
     theta = learner.init(key, np.zeros((1, 28, 28, 1), np.float32))
     leaves = {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(v)

@@ -11,7 +11,8 @@ import pytest
 
 from mtl_jax import ClassPool, Episode, learners, models, sample_episode
 from mtl_jax.app import methods
-from mtl_jax.app.methods import METHODS, build_learner, change, over_the_run, resolve_settings
+from mtl_jax.app.build import build_learner, over_the_run
+from mtl_jax.app.methods import METHODS, change, resolve_settings
 from mtl_jax.run import checkpoint
 from mtl_jax.types import Learner, TrainState
 

@@ -8,8 +8,9 @@ import pytest
 from jax.test_util import check_grads
 
 from mtl_jax import ClassPool, Episode, Model, learners, models, train
+from mtl_jax.app.build import build_learner
 from mtl_jax.app.cost import count_flops
-from mtl_jax.app.methods import build_learner, change, resolve_settings
+from mtl_jax.app.methods import change, resolve_settings
 
 
 def episode(key, ways=3, shots=2, queries=3, dtype=jnp.float32, side=16):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mtl_jax import ClassPool
-from mtl_jax.app.methods import METHODS, find_method, over_the_run, resolve_settings
+from mtl_jax.app.build import over_the_run
+from mtl_jax.app.methods import METHODS, find_method, resolve_settings
 from mtl_jax.data import sources
 from mtl_jax.data.batches import batch_classes
 from mtl_jax.run.optimizer import freeze, meta_optimizer

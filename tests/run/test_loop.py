@@ -1,5 +1,7 @@
 """The trainer and the evaluator: what a run must keep to, whatever the learner."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,11 @@ import optax
 import pytest
 
 from mtl_jax import ClassPool, evaluate, learners, models, train
+from mtl_jax.app import load_run
 from mtl_jax.data import sources
 from mtl_jax.data.episodes import task_keys
 from mtl_jax.run import step as step_module
-from mtl_jax.run.checkpoint import CheckpointError, restore
+from mtl_jax.run.checkpoint import CheckpointError, load_theta, restore
 from mtl_jax.run.loop import NonFiniteError
 from mtl_jax.run.optimizer import freeze, meta_optimizer
 
@@ -176,3 +179,28 @@ def test_a_run_folder_is_not_overwritten_and_must_exist_to_resume(pool, learner,
     other = learners.maml(models.mlp(3, (9,)), 0.1, 2)
     with pytest.raises(CheckpointError, match="another model"):
         train(other, pool, key, steps=2, out=tmp_path / "run", resume=True, **SIZES)
+
+
+def test_progress_is_shown_where_it_is_wanted_and_nothing_is_printed_elsewhere(pool, learner, key, capsys):
+    go = {**SIZES, "steps": 2, "val_pool": pool, "val_every": 2, "val_episodes": 2}
+    train(learner, pool, key, **go)
+    assert capsys.readouterr() == ("", "")
+    train(learner, pool, key, progress=True, **go)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("train 2/2  loss")
+    assert "val_accuracy" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_run_of_python_keeps_its_sizes_and_says_how_to_read_it(pool, learner, key, tmp_path):
+    out = tmp_path / "run"
+    run = train(learner, pool, key, steps=1, out=out, **SIZES)
+    config = json.loads((out / "config.json").read_text())
+    assert (config["ways"], config["shots"], config["queries"], config["steps"]) == (3, 1, 3, 1)
+    again = train(learner, pool, key, steps=2, out=out, resume=True, **SIZES)
+    assert int(again.state.step) == 2
+    assert json.loads((out / "config.json").read_text()) == config
+    with pytest.raises(ValueError, match="trained in Python.*load_theta"):
+        load_run(out)
+    same(load_theta(out / "checkpoints", run.theta), again.theta)

@@ -1,5 +1,6 @@
 """A progress line on standard error: loss, accuracy, tasks per second and the time left."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +45,16 @@ class Progress:
             self._console.print(
                 f"{self._label} {row['step']}/{self._steps}  {figures}", highlight=False, soft_wrap=True
             )
+
+
+@contextmanager
+def shown(wanted: bool | None, steps: int, label: str = "train") -> Iterator[tuple[Progress, ...]]:
+    """The callbacks that show a training: a Progress where it is wanted, or unless told where there is a terminal."""
+    if sys.stderr.isatty() if wanted is None else wanted:
+        with Progress(steps, label) as bar:
+            yield (bar,)
+    else:
+        yield ()
 
 
 @contextmanager
