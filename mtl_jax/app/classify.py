@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mtl_jax.app import methods, options, runs
+from mtl_jax.app import frozen, methods, options, runs
 from mtl_jax.app.export import is_exported
 from mtl_jax.app.options import Parser
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mtl_jax.app.classifier import Classifier
     from mtl_jax.app.held_out import Estimate
     from mtl_jax.app.pictures import Queries, Support
-
-WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")  # a file of a backbone's weights, and not a run
 
 
 class Source(NamedTuple):
@@ -42,7 +40,8 @@ class Candidate(NamedTuple):
 
 def predict_options(parser: Parser, learner: str | None) -> None:
     """Those of `mtl-jax predict`."""
-    text = "folder of a run, a frozen backbone (lite0, or a file of weights), or what mtl-jax export wrote"
+    text = "folder of a run; a frozen backbone (lite0, or a file of weights), with a learner's head as lite0:rfs; "
+    text += "or what mtl-jax export wrote"
     parser.add_argument("run", metavar="RUN", help=text)
     text = "folder: one sub-folder of images per class; not for what is exported"
     parser.add_argument("--support", type=Path, help=text)
@@ -50,7 +49,7 @@ def predict_options(parser: Parser, learner: str | None) -> None:
     parser.add_argument("--query", type=Path, nargs="+", required=True, help=text)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write file, class, probability and second best here")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with the pictures here")
-    text = "other runs and backbones, of which and RUN the one is taken that does best inside the support set"
+    text = "other runs, backbones and heads, of which and RUN the one is taken that does best inside the support set"
     parser.add_argument("--choose", nargs="+", default=[], metavar="RUN", help=text)
     rate = options.value_of("reject", float, {"least": 0.0, "most": 0.999})
     text = "leave the class empty where none fits: as many of the support set's own images would be, left out"
@@ -146,17 +145,16 @@ def find_source(run: str, args: Namespace, alone: bool = True) -> Source:
         args: what was given of `add_adapting`'s options.
         alone: whether options that do not concern it are refused, as nothing else is there that they could concern.
     """
-    from mtl_jax.app.classifier import image_shape_of, of_backbone, of_run
-    from mtl_jax.app.features import side_of
+    from mtl_jax.app.classifier import image_shape_of, of_run
 
-    if is_backbone(run):
+    if frozen.is_backbone(run):
         if alone and (hasattr(args, "norm") or args.invert):
             raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm and --invert out")
         if alone and getattr(args, "folds", None):
             raise ValueError(
                 "a backbone's images are each left out alone: leave --folds out, or give 0 for no estimate"
             )
-        return Source(run, getattr(args, "image_size", None) or side_of(run), 3, lambda known: of_backbone(run, known))
+        return _of_backbone(run, args)
     if alone and hasattr(args, "image_size"):
         raise ValueError("--image-size is for a backbone: a run has the size that it was trained on")
     trained = runs.read_settings(run)
@@ -175,11 +173,24 @@ def find_source(run: str, args: Namespace, alone: bool = True) -> Source:
     return Source(run, size, channels, adapt, note if changed else "")
 
 
-def is_backbone(name: str) -> bool:
-    """Whether a name is a backbone's, or a file of weights, rather than a run's folder."""
-    from mtl_jax.models.info import INFO
+def _of_backbone(name: str, args: Namespace) -> Source:
+    """A backbone with the means of its features, or with a learner's head on them."""
+    from mtl_jax.app.classifier import of_backbone, of_run
+    from mtl_jax.app.features import dimension_of, side_of
 
-    return not Path(name).is_dir() and (name in INFO or Path(name).suffix in WEIGHTS)
+    backbone, head = frozen.split_name(name)
+    size = getattr(args, "image_size", None) or side_of(backbone)
+    if head is None:
+        return Source(name, size, 3, lambda known: of_backbone(name, known))
+    frozen.settings_of(name, None)  # what is no head is refused at once
+
+    def adapt(known: "Support") -> "Classifier":
+        task = {"ways": len(known.names), "image_size": size, "image_shape": (dimension_of(backbone),)}
+        settings = frozen.settings_of(name, None, **task)
+        return of_run(settings, frozen.fresh_theta(settings), known)
+
+    together = methods.find_method(head).transductive
+    return Source(name, size, 3, adapt, "all images asked for are answered together (transductive)" if together else "")
 
 
 def expect(classifier: "Classifier", args: Namespace) -> "Estimate | None":

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_jax.app import options, runs
-from mtl_jax.app.evaluation import SIZES, Measured, add_episodes, measure, plain
+from mtl_jax.app import frozen, options, runs
+from mtl_jax.app.evaluation import SIZES, Measured, add_episodes, check_image_size, measure, plain
 from mtl_jax.app.options import Parser
 
 HEAD = ("run", "learner", "norm", "accuracy (%)", "minus the first")
@@ -30,6 +30,7 @@ def compare(args: Namespace) -> None:
     """Measure runs on the same test episodes."""
     if len(args.folders) < 2:
         raise ValueError("one run has nothing to be compared with: give two or more, or see mtl-jax eval")
+    check_image_size(args, args.folders)
     shared = _shared(args)
     measured = [measure(folder, args) for folder in args.folders]
     first, *others = measured
@@ -69,7 +70,8 @@ def difference(one: Measured, other: Measured) -> dict[str, float]:
 
 def _shared(args: Namespace) -> dict[str, Any]:
     """The task that all runs are measured on; ValueError where it is not given and the runs' own differ."""
-    tasks = [runs.read_settings(folder).task for folder in args.folders]
+    tasks = [runs.read_settings(folder).task for folder in args.folders if not frozen.is_backbone(str(folder))]
+    tasks = tasks or [frozen.settings_of(str(args.folders[0]), None).task]  # a backbone was trained on no task
     shared: dict[str, Any] = {"split": args.split, "episodes": args.episodes, "seed": args.seed}
     for name in ("dataset", *SIZES):
         own = [getattr(task, name) for task in tasks]

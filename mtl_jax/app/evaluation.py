@@ -3,12 +3,13 @@
 import json
 import math
 from argparse import SUPPRESS, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mtl_jax.app import methods, options, runs
+from mtl_jax.app import frozen, methods, options, runs
 from mtl_jax.app.options import Parser
+from mtl_jax.app.settings import Settings
 
 if TYPE_CHECKING:
     from mtl_jax.run.evaluate import Evaluation
@@ -29,7 +30,8 @@ class Measured(NamedTuple):
 
 def eval_options(parser: Parser, learner: str | None) -> None:
     """Those of `mtl-jax eval`."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    text = "folder of a run, the name of weights, or a frozen backbone: lite0, or with a head to be fitted lite0:rfs"
+    parser.add_argument("folder", type=Path, metavar="RUN", help=text)
     add_episodes(parser, "the run's")
     steps = options.count("inner_steps", 100_000)
     about = "gradient steps of the adaptation (default: the run's)"
@@ -49,6 +51,8 @@ def add_episodes(parser: Parser, whose: str) -> None:
         text = f"{about} (default: {whose})"
         parser.add_argument(f"--{name}", type=number, default=SUPPRESS, metavar="N", help=text)
     options.add_norm(parser, "each run's" if "runs" in whose else whose)
+    side = options.count("image_size", 4096)
+    parser.add_argument("--image-size", type=side, default=SUPPRESS, metavar="N", help="a backbone's pixels of a side")
     seed = options.value_of("seed", int, {"least": 0, "most": 2**32 - 1})
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the episodes (default: 0)")
     parser.add_argument(
@@ -58,6 +62,7 @@ def add_episodes(parser: Parser, whose: str) -> None:
 
 def evaluate(args: Namespace) -> None:
     """Measure a run on test episodes."""
+    check_image_size(args, [args.folder])
     result, seen, (names, _) = measure(args.folder, args)
     text = "{learner}, {ways}-way {shots}-shot on {dataset} ({split}, {episodes} episodes, norm {norm}): ".format(
         **result
@@ -71,10 +76,18 @@ def evaluate(args: Namespace) -> None:
     print(json.dumps(plain(result)) if args.json else text)
 
 
+def check_image_size(args: Namespace, folders: Sequence[Path]) -> None:
+    """Raise ValueError where --image-size is given and no backbone is there to take it."""
+    if hasattr(args, "image_size") and not any(frozen.is_backbone(str(folder)) for folder in folders):
+        raise ValueError("--image-size is for a backbone: a run has the size that it was trained on")
+
+
 def measure(folder: Path, args: Namespace) -> Measured:
     """Evaluate a run on the episodes that the options say, its own settings where they say nothing."""
-    trained = runs.read_settings(folder)
-    settings, given = trained, vars(args)
+    given = vars(args)
+    alone = frozen.is_backbone(str(folder))
+    trained = _untrained(str(folder), given) if alone else runs.read_settings(folder)
+    settings = trained
     if "inner_steps" in given:
         settings = methods.with_test_steps(settings, args.inner_steps)
     if "norm" in given:
@@ -86,8 +99,11 @@ def measure(folder: Path, args: Namespace) -> Measured:
     from mtl_jax.app.build import build_learner
     from mtl_jax.run.evaluate import evaluate
 
+    pool = runs.load_pool(settings, args.split, dataset)
+    if alone:
+        settings = methods.change(settings, image_shape=pool.input_shape)
     learner = build_learner(settings, ways)
-    theta, pool = runs.load_theta(folder, trained), runs.load_pool(settings, args.split, dataset)
+    theta = frozen.fresh_theta(settings) if alone else runs.load_theta(folder, trained)
     chunk = args.task_chunk or settings.run.task_chunk
     if chunk is None and jax.default_backend() != "cpu":
         chunk = settings.task.tasks  # as many as training had room for
@@ -110,6 +126,16 @@ def measure(folder: Path, args: Namespace) -> Measured:
     if methods.find_method(settings.learner).transductive:  # which the network's norm does not tell
         result["transductive"] = True
     return Measured(result, seen, (tuple(pool.names), tuple(jax.device_get(pool.count).tolist())))
+
+
+def _untrained(name: str, given: Mapping[str, Any]) -> Settings:
+    """The settings of a frozen backbone's head, for the task that is asked for."""
+    if given.get("dataset") is None:
+        raise ValueError(f"{name} was trained on none of the data sets here: give --dataset")
+    if "norm" in given:
+        raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm out")
+    asked = {k: given[k] for k in ("image_size", *SIZES) if k in given}
+    return frozen.settings_of(name, given["dataset"], **asked)
 
 
 def percent(mean: float, half: float | None) -> str:

@@ -56,6 +56,14 @@ def side_of(name: str) -> int:
     return INFO[name].input_size if name in INFO else 224
 
 
+def dimension_of(name: str) -> int:
+    """How many features a backbone gives of an image; a file of weights is read for it."""
+    if name in INFO:
+        return INFO[name].features
+    unit, params = backbone_of(name)
+    return int(jax.eval_shape(unit, params, jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.uint8)).shape[-1])
+
+
 def embedder(backbone: str) -> tuple[Embed, int]:
     """`backbone_of` as a function of any number of images, a batch at a time.
 

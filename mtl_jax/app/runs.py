@@ -63,10 +63,13 @@ def read_settings(folder: str | PathLike[str]) -> Settings:
         return resolve_settings(_of_this_version(shipped.read_card(str(folder))["config"]))
     path = Path(folder) / "config.json"
     if not path.is_file():
+        from mtl_jax.models.info import INFO
+
         names = ", ".join(shipped.names())
         raise FileNotFoundError(
             f"no config.json in {folder}: give the folder of a run that mtl-jax train wrote"
-            + (f", or the name of weights: {names}" if names else "")
+            + (f", the name of weights ({names})" if names else "")
+            + f" or of a backbone ({', '.join(INFO)})"
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -111,3 +111,37 @@ def test_a_method_that_pre_trains_does_so_over_the_same_features(photos, tmp_pat
 
 def test_a_network_with_nothing_to_learn_trains_all_the_same(photos, tmp_path):
     assert train(photos, tmp_path / "run", "protonet", "--tasks", 2) == 0
+
+
+def test_a_backbone_with_a_head_is_measured_compared_and_chosen_without_training(photos, tmp_path, capsys):
+    task = ("--dataset", f"folder:{photos}", "--ways", 2, "--queries", 4, "--episodes", 20, "--image-size", 8)
+    for name in ("lite0", "lite0:rfs", "lite0:tim"):
+        assert mtl_jax("eval", name, *task, "--json") == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said["norm"], said["accuracy"]) == ("frozen", 1.0)
+        assert said.get("transductive", False) is (name == "lite0:tim")
+    assert mtl_jax("compare", "lite0", "lite0:r2d2", *task, "--json") == 0
+    gap = json.loads(capsys.readouterr().out)["differences"][0]
+    assert (gap["run"], gap["minus"], gap["difference"]) == ("lite0:r2d2", "lite0", 0.0)
+    query = photos / "test" / "yellow"
+    given = ("--support", photos / "test", "--query", query, "--choose", "lite0:rfs", "lite0:r2d2", "--json")
+    assert mtl_jax("predict", "lite0", *given) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [row["run"] for row in said["choices"]] == ["lite0", "lite0:rfs", "lite0:r2d2"]
+    assert {row["class"] for row in said["predictions"]} == {"yellow"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("eval", "lite0"), "give --dataset"),
+        (("eval", "lite0:maml", "--dataset", "digits"), "no head that a frozen backbone can have untrained"),
+        (("eval", "lite0:rsf", "--dataset", "digits"), "did you mean 'rfs'"),
+        (("eval", "lite9", "--dataset", "digits"), "of a backbone (lite0"),
+        (("eval", "protonet-omniglot", "--image-size", 8), "--image-size is for a backbone"),
+        (("eval", "lite0", "--dataset", "digits", "--norm", "support"), "leave --norm out"),
+    ],
+)
+def test_what_a_backbone_cannot_be_asked_is_one_line(words, said, capsys):
+    assert mtl_jax(*words) == 2
+    assert said in capsys.readouterr().err

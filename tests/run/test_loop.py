@@ -201,6 +201,6 @@ def test_a_run_of_python_keeps_its_sizes_and_says_how_to_read_it(pool, learner, 
     again = train(learner, pool, key, steps=2, out=out, resume=True, **SIZES)
     assert int(again.state.step) == 2
     assert json.loads((out / "config.json").read_text()) == config
-    with pytest.raises(ValueError, match="trained in Python.*load_theta"):
+    with pytest.raises(ValueError, match=r"trained in Python.*load_theta"):
         load_run(out)
     same(load_theta(out / "checkpoints", run.theta), again.theta)
