@@ -85,6 +85,8 @@ def section(name: str, record: Mapping[str, Any]) -> Iterator[str]:
         yield from by_shots(record)
     elif "frozen" in record:
         yield from over_backbone(record["frozen"])
+    elif "rejection" in record:
+        yield from rejection(record)
     elif "cells" in record:
         yield from matrix(record["cells"])
     elif "mse" in json.dumps(record):
@@ -179,6 +181,17 @@ def over_backbone(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         gap = f"{100 * row['gap']:+.2f} ± {100 * row['gap_ci95']:.2f}" if row["gap_ci95"] else "-"
         cells = (row["target"], f"{row['ways']}, {row['shots']}", row["method"], "yes" if row["transductive"] else "no")
         yield "| " + " | ".join(map(str, (*cells, score(row), gap, row["episodes"], row["leakage"]))) + " |"
+
+
+def rejection(record: Mapping[str, Any]) -> Iterator[str]:
+    """How well strange examples are told from known ones, and how many of each are left without a class."""
+    yield f"{record['tasks']} tasks, ± 95 % over them; rejected at rate {record['rate']}.\n"
+    yield "| data | known classes, examples per class | AUROC by logit | by probability | known rejected | others rejected |"
+    yield "|---" * 6 + "|"
+    for row in record["rejection"]:
+        cells = (f"{row[k]:.3f} ± {row[f'{k}_ci95']:.3f}" for k in ("auroc", "auroc_by_probability"))
+        rejected = (f"{row[k]:.3f}" for k in ("known_rejected", "others_rejected"))
+        yield f"| {row['data']} | {row['ways']}, {row['shots']} | {' | '.join((*cells, *rejected))} |"
 
 
 def score(row: Mapping[str, Any] | None) -> str:
