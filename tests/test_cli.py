@@ -332,3 +332,14 @@ def spoil(trained, folder):
         (folder / "corrupt" / name).mkdir(parents=True)
     Image.new("L", (16, 16)).save(folder / "corrupt" / "good" / "0.png")
     (folder / "corrupt" / "bad" / "0.png").write_bytes(b"not an image")
+
+
+def test_waits_are_announced_on_a_terminal_alone(trained, monkeypatch, capsys):
+    asked = ("eval", trained, "--episodes", 2, "--json")
+    assert mtl_jax(*asked) == 0
+    assert "compiling" not in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert mtl_jax(*asked) == 0
+    out, err = capsys.readouterr()
+    assert "mtl-jax: compiling and scoring 2 episodes of" in err
+    assert json.loads(out)["episodes"] == 2

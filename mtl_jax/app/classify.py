@@ -241,6 +241,7 @@ def check_writable(path: Path | None) -> None:
 def _adapted(args: Namespace) -> "tuple[list[Candidate], Queries]":
     """RUN and all that --choose names, adapted, and the queries as RUN reads them: what is wrong is said first."""
     from mtl_jax.app.pictures import read_support
+    from mtl_jax.run.progress import announce
 
     if args.support is None:
         raise ValueError("no support set: give --support a folder with one sub-folder of images per class")
@@ -253,6 +254,7 @@ def _adapted(args: Namespace) -> "tuple[list[Candidate], Queries]":
     queries = _queries(args, known.names, first.size, first.channels)
     read = {(first.size, first.channels): known}
     ready: list[Candidate] = []
+    announce(f"adapting {', '.join(names)} to {len(known.labels)} pictures, 2 to 20 s each as a rule")
     for source in (first, *others):
         shape = source.size, source.channels
         if shape not in read:

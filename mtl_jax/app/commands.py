@@ -156,8 +156,10 @@ def bench(args: Namespace) -> None:
     first = methods.resolve_settings(given)
     from mtl_jax.app import sweep
     from mtl_jax.app.bench import bench
+    from mtl_jax.run.progress import announce
 
     def measure(changed: Mapping[str, Any]) -> dict[str, Any]:
+        announce("compiling a step, up to half a minute, and timing it")
         return bench(methods.change(first, **changed), args.repeats, args.with_sampling, args.trace)
 
     whole = methods.given_of(first)

@@ -98,6 +98,7 @@ def measure(folder: Path, args: Namespace) -> Measured:
 
     from mtl_jax.app.build import build_learner
     from mtl_jax.run.evaluate import evaluate
+    from mtl_jax.run.progress import announce
 
     pool = runs.load_pool(settings, args.split, dataset)
     if alone:
@@ -108,6 +109,7 @@ def measure(folder: Path, args: Namespace) -> Measured:
     if chunk is None and jax.default_backend() != "cpu":
         chunk = settings.task.tasks  # as many as training had room for
     size = {"ways": ways, "shots": shots, "queries": queries, "episodes": args.episodes}
+    announce(f"compiling and scoring {args.episodes} episodes of {folder.name}, 5 to 30 s as a rule")
     seen = evaluate(learner, theta, pool, jax.random.key(args.seed), **size, task_chunk=chunk)
     result = {
         "learner": settings.learner,

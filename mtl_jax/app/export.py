@@ -42,10 +42,12 @@ def export(args: Namespace) -> None:
         raise ValueError(f"{args.run} is exported already: give export a run or a backbone")
     from mtl_jax.app.classify import adapt_and_expect, check_folds, find_source, tell
     from mtl_jax.app.pictures import read_support
+    from mtl_jax.run.progress import announce
 
     check_folds(args)
     source = find_source(args.run, args)
     known = read_support(args.support, source.size, source.channels)
+    announce(f"adapting {args.run} to {len(known.labels)} pictures and writing its program, up to a minute")
     candidate = adapt_and_expect(source, known, args)
     tell(candidate)
     about = write_exported(out, candidate.classifier, candidate.expected, Path(args.run).name)

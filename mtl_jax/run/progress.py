@@ -47,6 +47,12 @@ class Progress:
             )
 
 
+def announce(wait: str) -> None:
+    """Say on a terminal what takes more than a moment, and how long; where standard error is none, nothing."""
+    if sys.stderr.isatty():
+        print(f"mtl-jax: {wait} ...", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def shown(wanted: bool | None, steps: int, label: str = "train") -> Iterator[tuple[Progress, ...]]:
     """The callbacks that show a training: a Progress where it is wanted, or unless told where there is a terminal."""
