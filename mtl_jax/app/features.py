@@ -164,16 +164,21 @@ def _chunks(pools: dict[str, ClassPool]) -> Iterator[tuple[str, int, np.ndarray]
 
 
 def _gathered(parts: Path, pools: dict[str, ClassPool]) -> dict[str, np.ndarray]:
-    """x [n, d], y [n], names [classes], and split [n] where there are splits."""
-    x, y, split_of = [], [], []
+    """x [n, d], y [n], names [classes], split [n] where there are splits, and groups [n] where there are groups."""
+    x, y, split_of, groups = [], [], [], []
     names: list[str] = []
     for split, pool in pools.items():
         count = np.asarray(pool.count)
         x += [np.load(parts / f"{split or 'all'}-{first}.npy") for first in range(0, len(pool.x), PART)]
         y.append(np.repeat(np.arange(len(count)), count) + len(names))
         split_of.append(np.full(int(count.sum()), split))
+        if pool.groups is not None:  # rows are sorted by them
+            size = np.asarray(pool.groups.size)
+            groups.append(np.repeat(np.arange(len(size)), size))
         names += list(pool.names) or [f"{split}{i}" for i in range(len(count))]
     arrays = {"x": np.concatenate(x), "y": np.concatenate(y), "names": np.array(names)}
+    if groups:
+        arrays["groups"] = np.concatenate(groups)
     return arrays if "" in pools else arrays | {"split": np.concatenate(split_of)}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from mtl_jax.app import own_code
 from mtl_jax.app.settings import (
@@ -199,7 +200,7 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     _check_backbone(network, task.augment)
     if network.model == "linear" and network.width is not None:
         raise ValueError("a linear network has no hidden units: leave width out, or use --model mlp")
-    task = replace(task, dataset=_from_anywhere(task.dataset))
+    task = replace(task, dataset=_from_anywhere(task.dataset, task.group_by), group_by=None)  # it is in the name
     downsample = network.downsample or ("pool" if network.model == "conv4" else None)
     network = replace(network, width=network.width or WIDTHS[network.model], downsample=downsample)
     name = own_code.from_root(str(name)) if own_code.is_place(name) else str(name)
@@ -236,9 +237,18 @@ def own_network(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"norm": "none", **values, "model_file": place}
 
 
-def _from_anywhere(dataset: str | None) -> str | None:
-    """The data set's name with its path from the root, so that the run can be evaluated from anywhere."""
+def _from_anywhere(dataset: str | None, group: str | None) -> str | None:
+    """The data set's name with its path from the root, so that the run can be evaluated from anywhere; and groups."""
     kind, colon, where = (dataset or "").partition(":")
+    if group is not None:
+        if kind != "folder":
+            raise ValueError(
+                "group-by is of the names of a folder's images: give --dataset folder:/path, or leave it out"
+            )
+        if "group=" in where.partition("?")[2]:
+            raise ValueError(f"{dataset} names its groups already: leave --group-by out")
+        where += ("&" if "?" in where else "?") + f"group={quote(group, safe='')}"
+        dataset = f"{kind}:{where}"
     if not colon or kind not in ("folder", "npz", "csv", "wav"):
         return dataset
     path, mark, options = where.partition("?")

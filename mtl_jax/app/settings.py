@@ -30,6 +30,11 @@ class TaskSettings:
 
     dataset: str | None = setting(None, "data set: a name (see mtl-jax datasets), or folder:/path and the like")
     split_file: str | None = setting(None, "JSON file of the classes of train, val and test")
+    group_by: str | None = setting(
+        None,
+        "of folder:, a regular expression; images for which it finds the same in FOLDER/NAME, such as frames of one "
+        "thing, are never in support and query of one task",
+    )
     image_size: int | None = setting(None, "pixels of a side; the data set's unless given", least=1, most=4096)
     augment: str | None = setting(None, "training augmentation; the data set's unless given", choices=AUGMENTATIONS)
     ways: int = setting(5, "classes per task", least=1, most=100_000)

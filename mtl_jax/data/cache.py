@@ -28,12 +28,15 @@ class Labelled(NamedTuple):
         labels: [n] int32 in [0, classes).
         names: [classes] the classes' names.
         notes: what a person should be told at every load, one line each.
+        groups: [n] numbers of groups of inputs that belong together, such as frames of one thing; None where each
+            input is on its own.
     """
 
     x: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
 
     @property
     def images(self) -> np.ndarray:
@@ -64,15 +67,15 @@ def cached(label: str, key: object, make: Callable[[], Labelled], cache_dir: str
         cache_dir: see `cache_folder`; a folder that cannot be written only costs the next load its time.
 
     Returns:
-        The inputs, labels, names and notes; a damaged cache file is made again.
+        The inputs, labels, names, notes and groups; a damaged cache file is made again.
     """
     digest = hashlib.sha256(json.dumps([CODE_VERSION, FILTER.name, key], sort_keys=True).encode()).hexdigest()[:16]
     path = cache_folder(cache_dir) / f"{label}-{digest}.npz"
     try:
         # the zip's checksums tell a damaged file
         with path.open("rb") as archive, np.load(archive, allow_pickle=False) as kept:
-            text = (tuple(kept[part].tolist()) for part in ("names", "notes"))
-            return Labelled(kept["x"], kept["labels"], *text)
+            said = [tuple(kept[part].tolist()) for part in ("names", "notes")]
+            return Labelled(kept["x"], kept["labels"], said[0], said[1], kept.get("groups"))
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -84,7 +87,8 @@ def cached(label: str, key: object, make: Callable[[], Labelled], cache_dir: str
         try:
             with os.fdopen(handle, "wb") as file:
                 names, notes = np.asarray(made.names, np.str_), np.asarray(made.notes, np.str_)
-                np.savez(file, x=made.x, labels=made.labels, names=names, notes=notes)
+                groups = {} if made.groups is None else {"groups": made.groups}
+                np.savez(file, allow_pickle=False, x=made.x, labels=made.labels, names=names, notes=notes, **groups)
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)

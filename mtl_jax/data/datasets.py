@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 from mtl_jax.data import pixels
 from mtl_jax.data.pool import ClassPool
@@ -84,7 +84,8 @@ def load(
 
     Args:
         name: a name of `DATASETS`, or a kind of `KINDS` and where: "folder:/path", "npz:/file.npz", "csv:/file.csv",
-            "wav:/path", "tfds:NAME". Options of a kind stand behind it: "csv:/file.csv?label=kind&seed=1".
+            "wav:/path", "tfds:NAME". Options of a kind stand behind it: "csv:/file.csv?label=kind&seed=1",
+            "folder:/path?group=REGEX".
         split: "train", "val" or "test". Where a folder or file has no splits of its own, its classes are split
             64/16/20 by a seed (option seed, 0), which a warning says; fewer than ten classes are every split's.
         image_size: height and width in pixels, of images; None for the natural size, which for a folder is 84.
@@ -122,7 +123,7 @@ def load(
     for note in (*found.notes, *data.notes):
         log.warning(note)
     x = pixels.recolour(data.x, channels) if found.images else data.x
-    return ClassPool.from_arrays(x, data.labels, data.names, host=host, about=f"{name} {split}")
+    return ClassPool.from_arrays(x, data.labels, data.names, host, f"{name} {split}", data.groups)
 
 
 def prepare(name: str, data_dir: Folder | None = None, source: Folder | None = None) -> Path:
@@ -158,7 +159,8 @@ def _resolve(name: str) -> tuple[Request, Named | Format]:
     options: dict[str, str] = {}
     base, mark, query = where.rpartition("?")
     if mark and "=" in query:
-        where, options = base, dict(parse_qsl(query, keep_blank_values=True))
+        pairs = (part.partition("=") for part in query.split("&"))
+        where, options = base, {unquote(key): unquote(value) for key, _, value in pairs}
     if not where:
         raise ValueError(f"{name} says not where: give {kind}:/path")
     if strange := sorted(set(options) - set(module.OPTIONS)):

@@ -28,10 +28,11 @@ def check_request(pool: ClassPool | RegressionPool, ways: int, shots: int, queri
         raise ValueError(f"{ways} ways from a pool of {classes} classes{of}: ask for at most {classes}")
     if shots + queries > pool.smallest:
         name = f", {pool.names[pool.rarest]!r}," if pool.names else ""
+        what = "image" if pool.groups is None else "group"
         most = f"ask for at most {pool.smallest} together" if pool.smallest > 1 else "it needs 2 or more"
         raise ValueError(
             f"{shots} shots + {queries} queries per class, but the smallest class{name} has "
-            f"{pool.smallest} image{'s' * (pool.smallest > 1)}{of}: {most}, or leave out classes that small"
+            f"{pool.smallest} {what}{'s' * (pool.smallest > 1)}{of}: {most}, or leave out classes that small"
         )
 
 
@@ -83,8 +84,16 @@ def draw_classes(key: Array, classes: int, ways: int, augment: str) -> Array:
 def draw_images(key: Array, pool: ClassPool, drawn: Array, each: int) -> Array:
     """Of each class drawn, which inputs: [ways, each] int32, places in pool.x (whose values are not looked at)."""
     base = drawn % pool.classes
+    keys = jax.random.split(jax.random.split(key, 3)[1], len(drawn))
+    if pool.groups is not None:  # a group first, then one of its inputs
+        ends = jnp.append(pool.groups.first[1:], len(pool.groups.start))
+        pick = jax.vmap(lambda k, n: draw_distinct(k, n, pool.largest, each))
+        group = pool.groups.first[base][:, None] + pick(keys, (ends - pool.groups.first)[base])
+        share = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 1), (each,), jnp.float32))(keys)
+        size = pool.groups.size[group]
+        return pool.groups.start[group] + jnp.minimum((share * size.astype(share.dtype)).astype(jnp.int32), size - 1)
     pick = jax.vmap(lambda k, n: draw_distinct(k, n, pool.largest, each))
-    which = pick(jax.random.split(jax.random.split(key, 3)[1], len(drawn)), pool.count[base])
+    which = pick(keys, pool.count[base])
     return pool.start[base][:, None] + which
 
 

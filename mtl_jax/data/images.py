@@ -1,6 +1,7 @@
 """Image files and folders of them into uint8 arrays of one size."""
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -141,13 +142,37 @@ def open_upright(path: Path, side: int | None = None) -> Iterator[Image.Image]:
             yield upright
 
 
-def read_classes(scan: Scan, image_size: int, channels: int) -> Labelled:
-    """Read what `scan_classes` found.
+def read_classes(scan: Scan, image_size: int, channels: int, group: str | None = None) -> Labelled:
+    """Read what `scan_classes` found; with a pattern of `groups_of`, the groups too.
 
     Raises:
-        ValueError: a class has no image that can be read.
+        ValueError: a class has no image that can be read, or as `groups_of`.
     """
-    return read_labelled(scan, image_size, channels)[0]
+    read, files = read_labelled(scan, image_size, channels)
+    return read if group is None else read._replace(groups=groups_of(files, group))
+
+
+def groups_of(files: Sequence[Path], pattern: str) -> np.ndarray:
+    """[n] the group of each file: those for which a regular expression finds the same in FOLDER/NAME.
+
+    Args:
+        files: the files.
+        pattern: its first (...) says the group, or all that it finds where it has none.
+
+    Raises:
+        ValueError: it is no regular expression, or finds nothing in a file's name.
+    """
+    try:
+        finder = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"group {pattern!r} is no regular expression: {error}") from error
+    found = []
+    for path in files:
+        match = finder.search(f"{path.parent.name}/{path.name}")
+        if match is None or match[min(finder.groups, 1)] is None:
+            raise ValueError(f"group {pattern!r} finds nothing in {path.parent.name}/{path.name}: give one that does")
+        found.append(f"{path.parent.name}\0{match[min(finder.groups, 1)]}")
+    return np.unique(found, return_inverse=True)[1].astype(np.int32)
 
 
 def read_labelled(scan: Scan, image_size: int, channels: int) -> tuple[Labelled, tuple[Path, ...]]:

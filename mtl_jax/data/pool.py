@@ -4,13 +4,28 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.types import Array
+
+
+class Groups(NamedTuple):
+    """Inputs of a class that belong together: an episode has one input of a group at most.
+
+    Attributes:
+        first: [classes] int32, each class's first group.
+        start: [groups] int32, where each group begins in x.
+        size: [groups] int32, how many inputs each has.
+    """
+
+    first: Array
+    start: Array
+    size: Array
+
 
 CHUNK = 1 << 24  # bytes looked at at a time: a mapped file never lies in memory whole
 
@@ -19,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["x", "start", "count"],
+    data_fields=["x", "start", "count", "groups"],
     meta_fields=["smallest", "largest", "names", "about", "rarest"],
 )
 @dataclass(frozen=True)
@@ -31,11 +46,13 @@ class ClassPool:
             stays on the host.
         start: [classes] int32, where each class begins in `x`.
         count: [classes] int32, how many inputs each class has.
-        smallest: inputs of the smallest class (static, so that requests are checked while tracing).
-        largest: inputs of the largest class (static).
+        smallest: inputs (or groups, where there are any) of the smallest class (static, so that requests are checked
+            while tracing).
+        largest: inputs (or groups) of the largest class (static).
         names: the classes' names, or () where they have none.
         about: what the pool is, for messages: "omniglot test"; "" where nobody said.
         rarest: which class is the smallest (static, for messages).
+        groups: Groups, or None where each input is on its own.
     """
 
     x: Array | np.ndarray
@@ -46,6 +63,7 @@ class ClassPool:
     names: tuple[str, ...] = field(default=())
     about: str = ""
     rarest: int = 0
+    groups: Groups | None = None
 
     @property
     def classes(self) -> int:
@@ -75,6 +93,7 @@ class ClassPool:
         names: Sequence[str] = (),
         host: bool = False,
         about: str = "",
+        groups: np.ndarray | Sequence[Any] | None = None,
     ) -> "ClassPool":
         """Build a pool from inputs and labels in any order.
 
@@ -88,6 +107,8 @@ class ClassPool:
                 device; `train` then draws its tasks on the host. What is sorted by class and of a pool's dtype
                 already is not copied.
             about: what the pool is, for messages ("omniglot test").
+            groups: [n] numbers or words; inputs of a class with the same one, such as frames of one thing, belong
+                together, and an episode has one of them at most.
 
         Returns:
             The pool, x on the default device, or x's own under `host`.
@@ -103,18 +124,39 @@ class ClassPool:
         values, inverse, count = np.unique(labels, return_inverse=True, return_counts=True)
         if len(names) and len(names) != len(values):
             raise ValueError(f"{len(names)} names for {len(values)} classes: give one name per class, or none")
-        if (np.diff(inverse) < 0).any():
-            inputs = inputs[np.argsort(inverse, kind="stable")]
+        order, grouped, drawn = inverse, None, count
+        if groups is not None:
+            which = np.unique(np.asarray(groups), return_inverse=True)[1]
+            if which.shape != labels.shape:
+                raise ValueError(f"groups {which.shape} and y {labels.shape} do not fit: give one group per input")
+            order = np.unique(np.stack((inverse, which)), axis=1, return_inverse=True)[1].reshape(-1)
+            grouped, drawn = _grouped(inverse, order)
+        if (np.diff(order) < 0).any():
+            inputs = inputs[np.argsort(order, kind="stable")]
         return cls(
             x=inputs if host else jnp.array(inputs),  # a copy: asarray may share the caller's memory
             start=jnp.asarray(np.concatenate([[0], np.cumsum(count)[:-1]]), jnp.int32),
             count=jnp.asarray(count, jnp.int32),
-            smallest=int(count.min()),
-            largest=int(count.max()),
+            smallest=int(drawn.min()),
+            largest=int(drawn.max()),
             names=tuple(map(str, names)),
             about=about,
-            rarest=int(count.argmin()),
+            rarest=int(drawn.argmin()),
+            groups=grouped,
         )
+
+
+def _grouped(classes: np.ndarray, groups: np.ndarray) -> tuple[Groups, np.ndarray]:
+    """(Groups of inputs sorted by group, how many groups each class has) of each input's class and group [n].
+
+    Groups are numbered class by class.
+    """
+    size = np.bincount(groups)
+    of_class = np.zeros(len(size), int)
+    of_class[groups] = classes
+    many = np.bincount(of_class)
+    starts = (np.concatenate([[0], np.cumsum(each)[:-1]]) for each in (many, size))
+    return Groups(*(jnp.asarray(each, jnp.int32) for each in (*starts, size))), many
 
 
 def _inputs(x: np.ndarray) -> np.ndarray:

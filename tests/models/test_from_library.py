@@ -12,6 +12,7 @@ from flax import nnx
 from mtl_jax import ClassPool, Episode, evaluate, learners, models, train
 from mtl_jax.data import sources
 from mtl_jax.run import checkpoint
+from mtl_jax.run.optimizer import meta_optimizer
 
 eqx = pytest.importorskip("equinox", reason="the extra [equinox] is not installed")
 WAYS, CLASSES, WORDS = 3, 6, 11
@@ -159,7 +160,7 @@ def test_every_cell_trains_evaluates_saves_and_loads(method, library, kind, key,
     """All 16 x 4 x 3: 50 steps on classes that can be told apart beat chance, and a folder gives them back."""
     rng = np.random.default_rng(0)
     y = np.repeat(np.arange(CLASSES), 10)
-    x = np.clip(rng.normal(0.5 + 0.08 * (y[:, None] - 2.5), 0.05, (60, 48)), 0, 1).astype(np.float32)
+    x = np.clip(rng.normal(0.5 + 0.15 * (y[:, None] - 2.5), 0.05, (60, 48)), 0, 1).astype(np.float32)
     x = x.reshape(60, 4, 4, 3) if kind == "images" else x
     if kind == "tokens":
         x = ((y[:, None] + rng.integers(0, 3, (60, 7))) % WORDS).astype(np.int32)
@@ -167,7 +168,8 @@ def test_every_cell_trains_evaluates_saves_and_loads(method, library, kind, key,
     learner = getattr(learners, method)(build(library, kind, None if method in HEADLESS else WAYS), **METHODS[method])
     go = {"ways": WAYS, "shots": 1, "queries": 3}
     source = sources.class_batches(16) if "classes" in METHODS[method] else None
-    run = train(learner, pool, key, steps=50, tasks=2, source=source, out=tmp_path / "run", **go)
+    rule = meta_optimizer(1e-2, 50)
+    run = train(learner, pool, key, steps=50, tasks=2, optimizer=rule, source=source, out=tmp_path / "run", **go)
     like = jax.eval_shape(learner.init, key, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype))
     theta = checkpoint.load_theta(tmp_path / "run" / "checkpoints", like)
     jax.tree.map(np.testing.assert_array_equal, theta, jax.tree.map(np.asarray, run.theta))

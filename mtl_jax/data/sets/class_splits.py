@@ -116,7 +116,8 @@ def select(data: Labelled, names: Sequence[str]) -> Labelled:
     number[kept] = np.arange(len(kept), dtype=np.int32)
     labels = number[data.labels]
     rows = labels >= 0
-    return Labelled(data.x[rows], labels[rows], tuple(data.names[i] for i in kept), data.notes)
+    groups = None if data.groups is None else data.groups[rows]
+    return Labelled(data.x[rows], labels[rows], tuple(data.names[i] for i in kept), data.notes, groups)
 
 
 def join(pieces: Sequence[Labelled]) -> Labelled:
@@ -125,7 +126,12 @@ def join(pieces: Sequence[Labelled]) -> Labelled:
     number = {name: i for i, name in enumerate(names)}
     labels = [np.asarray([number[n] for n in piece.names], np.int32)[piece.labels] for piece in pieces]
     notes = tuple(dict.fromkeys(note for piece in pieces for note in piece.notes))
-    return Labelled(np.concatenate([piece.x for piece in pieces]), np.concatenate(labels), names, notes)
+    x, groups = np.concatenate([piece.x for piece in pieces]), None
+    if any(piece.groups is not None for piece in pieces):  # numbers of different pieces are different groups
+        own = [np.arange(len(p.x)) if p.groups is None else np.unique(p.groups, return_inverse=True)[1] for p in pieces]
+        first = np.cumsum([0, *(len(each) for each in own)])
+        groups = np.concatenate([each + at for each, at in zip(own, first[:-1], strict=True)])
+    return Labelled(x, np.concatenate(labels), names, notes, groups)
 
 
 def _read_listed(found: DataSet, name: str, split: str, split_file: str | os.PathLike[str]) -> Labelled:

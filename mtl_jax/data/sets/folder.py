@@ -14,7 +14,11 @@ ABOUT = (
     "folder:/path  one sub-folder of images per class, below train/, val/ and test/ where these exist (else classes "
     "are split 64/16/20); or images and a CSV with columns filename, label and, if wanted, split"
 )
-OPTIONS = {"seed": "of the draw that splits the classes (0), where no folders do"}
+OPTIONS = {
+    "seed": "of the draw that splits the classes (0), where no folders do",
+    "group": "regular expression; images for which it finds the same in FOLDER/NAME, such as frames of one thing, are "
+    "never in support and query of one task",
+}
 FILE_COLUMNS = ("filename", "file_name", "file", "image", "image_id", "path", "name", "id")
 LABEL_COLUMNS = ("label", "class", "category", "y", "target")
 SIZE = 84  # pixels, unless told otherwise
@@ -47,8 +51,10 @@ def _part(request: Request, files: Files, size: int, channels: int) -> Part:
     def read(wanted: frozenset[str] | None) -> Labelled:
         chosen = {name: paths for name, paths in files.items() if wanted is None or name in wanted}
         scan = images.Scan(chosen, channels, fingerprint(path for paths in chosen.values() for path in paths))
-        make = partial(images.read_classes, scan, size, channels)
-        return cached("folder", ["folder", size, channels, scan.fingerprint], make, request.cache_dir)
+        group = request.options.get("group")
+        make = partial(images.read_classes, scan, size, channels, group)
+        key = ["folder", size, channels, scan.fingerprint, *([] if group is None else [group])]
+        return cached("folder", key, make, request.cache_dir)
 
     return Part(tuple(files), read)
 
