@@ -5,7 +5,7 @@ import optax
 from mtl_jax.learners.checks import split_head, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.maml import Adapted, learner_from_solver
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.objective import Loss, objective
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
@@ -19,6 +19,7 @@ def boil(
     test_steps: int | None = None,
     remat: bool = False,
     inner_optimizer: optax.GradientTransformation | None = None,
+    loss: Loss | None = None,
 ) -> Learner:
     """Body only in the inner loop: MAML whose inner steps leave the head alone.
 
@@ -32,6 +33,7 @@ def boil(
         test_steps: inner steps of `adapt`, as many as in training unless given.
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
         inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
+        loss: as in `maml`.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats), the head in it as in theta.
@@ -55,10 +57,10 @@ def boil(
         body, head = split_head(theta)
 
         def support_loss(body: PyTree) -> Array:
-            return objective(net.apply({**body, "head": head}, support_x, None)[0], support_y)[0]
+            return objective(net.apply({**body, "head": head}, support_x, None)[0], support_y, loss)[0]
 
         body, _ = inner_loop(support_loss, body, rule, steps, order, remat)
         params = {**body, "head": head}
         return Adapted(params, net.apply(params, support_x, None)[1])
 
-    return learner_from_solver(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps, loss)

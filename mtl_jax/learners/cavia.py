@@ -6,7 +6,7 @@ import optax
 
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.maml import Adapted, learner_from_solver
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.objective import Loss, objective
 from mtl_jax.learners.parts import change_parts, is_gain, is_shift, parts_of
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
@@ -22,6 +22,7 @@ def cavia(
     context: int = 100,
     layer: str | None = None,
     inner_optimizer: optax.GradientTransformation | None = None,
+    loss: Loss | None = None,
 ) -> Learner:
     """Fast context adaptation: MAML whose inner loop moves a vector of context parameters, and no weight.
 
@@ -40,6 +41,7 @@ def cavia(
         context: how many context parameters a task has.
         layer: the one top-level layer of the parameters that the context speaks to; every one unless given.
         inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
+        loss: as in `maml`.
 
     Returns:
         Learner; theta is {"net", "context": {"scale", "shift": trees of [context, channels]}}, those that the network
@@ -86,11 +88,11 @@ def cavia(
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         def support_loss(c: Array) -> Array:
-            return objective(net.apply(spoken_to(theta, c), support_x, None)[0], support_y)[0]
+            return objective(net.apply(spoken_to(theta, c), support_x, None)[0], support_y, loss)[0]
 
         start = jnp.zeros(context, jax.tree.leaves(theta["context"])[0].dtype)
         c, _ = inner_loop(support_loss, start, rule, steps, order)
         params = spoken_to(theta, c)
         return Adapted(params, net.apply(params, support_x, None)[1])
 
-    return learner_from_solver(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps, loss)

@@ -11,7 +11,7 @@ from jax.scipy.sparse.linalg import cg
 from mtl_jax.learners.checks import check_above, check_counts, check_least, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd
 from mtl_jax.learners.maml import Adapted, check_seen, learner_from_solver
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.objective import Loss, objective
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
@@ -26,6 +26,7 @@ def imaml(
     regularization: float = 0.5,
     cg_steps: int = 5,
     damping: float = 10.0,
+    loss: Loss | None = None,
 ) -> Learner:
     """Implicit MAML: the inner loop solves a proximal problem, and the meta-gradient does not look at its path.
 
@@ -46,6 +47,7 @@ def imaml(
             before when the residual is rounding.
         damping: added to lambda in that system (not in the inner problem). 0 is exact where I + H / lambda is positive
             definite; on images H has negative directions, which a small lambda lets blow up.
+        loss: as in `maml`.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats). The gradient is the exact one
@@ -67,7 +69,7 @@ def imaml(
     check_counts(0, cg_steps=cg_steps)
 
     def support_loss(params: PyTree, support_x: Array, support_y: Array) -> Array:
-        return objective(net.apply(params, support_x, None)[0], support_y)[0]
+        return objective(net.apply(params, support_x, None)[0], support_y, loss)[0]
 
     @partial(jax.custom_vjp, nondiff_argnums=(3,))
     def solution(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> PyTree:
@@ -102,4 +104,4 @@ def imaml(
         phi = solution(theta, support_x, support_y, steps)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    return learner_from_solver(net, net.init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, net.init, solve, inner_steps, test_steps, loss)

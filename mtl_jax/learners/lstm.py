@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from mtl_jax.learners.checks import check_above, check_counts
 from mtl_jax.learners.inner import check_inner
 from mtl_jax.learners.maml import Adapted, learner_from_solver
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.objective import Loss, objective
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.recurrent import lstm_cell
 from mtl_jax.types import Array, Learner, Model, PyTree
@@ -25,6 +25,7 @@ def lstm(
     remat: bool = True,
     hidden: int = 20,
     p: float = 10.0,
+    loss: Loss | None = None,
 ) -> Learner:
     """The LSTM meta-learner: gates, learned and the same for all weights, in place of a rate.
 
@@ -41,6 +42,7 @@ def lstm(
         remat: keep no activations of the LSTM; the outer backward pass computes them again, the gradients g_t not.
         hidden: units of the LSTM.
         p: of `prep`: gradients and losses below e^-p count as small.
+        loss: as in `maml`.
 
     Returns:
         Learner; theta is {"net": c_0, "lstm", "gates": {kernel [2, hidden + 2], bias [2]}}, whose rows are f
@@ -74,7 +76,7 @@ def lstm(
         weights, back = ravel_pytree(theta["net"])
 
         def support_loss(weights: Array) -> Array:
-            return objective(net.apply(back(weights), support_x, None)[0], support_y)[0]
+            return objective(net.apply(back(weights), support_x, None)[0], support_y, loss)[0]
 
         def update(theta: PyTree, carry: Any, loss: Array, gradient: Array) -> Any:
             weights, gates, state = carry
@@ -94,7 +96,7 @@ def lstm(
         phi = back(jax.lax.scan(step, carry, length=steps)[0][0])
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    return learner_from_solver(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps, loss)
 
 
 def prep(x: Array, p: float | Array) -> Array:

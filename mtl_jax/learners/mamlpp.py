@@ -10,7 +10,7 @@ import optax
 from mtl_jax.learners.checks import check_share, checked, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, unit_rule
 from mtl_jax.learners.maml import Adapted, check_outputs
-from mtl_jax.learners.objective import objective, query_objective
+from mtl_jax.learners.objective import Loss, objective, query_objective
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
@@ -65,6 +65,7 @@ def mamlpp(
     anneal: float | Array = 0.1,
     first_order_until: float | Array = 0.0,
     progress: float | Array = 1.0,
+    loss: Loss | None = None,
 ) -> Learner:
     """MAML made steadier; each part can be switched off, and without any of them it is MAML.
 
@@ -85,6 +86,7 @@ def mamlpp(
         first_order_until: the fraction of the run that order 1 is taken for; 0 for none.
         progress: [] the fraction of the run that is done, a number or an array, traced or not. A trainer that takes
             step -> learner gives each step its own; as it stands, the learner is that of the end of the run.
+        loss: as in `maml`.
 
     Returns:
         Learner; theta is {"net": parameters, "rates": {layer: [max(inner_steps, test_steps)]}}, or the parameters
@@ -127,7 +129,7 @@ def mamlpp(
         theta: PyTree, support_x: Array, support_y: Array, steps: int, order: int = 1, each: Callable | None = None
     ) -> tuple[Adapted, Any]:
         def support_loss(params: PyTree) -> Array:
-            return objective(net.apply(params, support_x, None)[0], support_y)[0]
+            return objective(net.apply(params, support_x, None)[0], support_y, loss)[0]
 
         def solution(params: PyTree) -> Adapted:
             return Adapted(params, net.apply(params, support_x, None)[1])
@@ -147,9 +149,9 @@ def mamlpp(
         return net.apply(phi.params, x, phi.stats)[0]
 
     def loss_of(order: int, every_step: bool) -> TaskLoss:
-        def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+        def one(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
             def judge(phi: Adapted) -> tuple[Array, dict[str, Array]]:
-                return query_objective(predict(theta, phi, episode.query_x), episode)
+                return query_objective(predict(theta, phi, episode.query_x), episode, loss=loss)
 
             support = (episode.support_x, episode.support_y)
             if not every_step:
@@ -158,7 +160,7 @@ def mamlpp(
             weights = step_weights(progress, inner_steps, limits[1]).astype(losses.dtype)
             return losses @ weights, jax.tree.map(lambda m: m[-1], metrics)
 
-        return loss
+        return one
 
     # what has no stage of its own, by a 0 that is known, is not compiled
     never = [not isinstance(limit, jax.Array) and limit == 0 for limit in limits]
@@ -166,11 +168,11 @@ def mamlpp(
         loss_of(k, each) for k in ((order,) if never[0] else (order, 1)) for each in ((False, True)[: 2 - never[1]])
     ]
 
-    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+    def task_loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
         early = [progress < limit for limit in limits]
         if not any(isinstance(is_early, jax.Array) for is_early in early):
             return loss_of(1 if early[0] else order, bool(early[1]))(theta, episode)
         stage = jnp.asarray(early[0], jnp.int32) * (1 if never[1] else 2) + jnp.asarray(early[1], jnp.int32)
         return jax.lax.switch(stage, stages, theta, episode)
 
-    return checked(Learner(init, adapt, predict, loss))
+    return checked(Learner(init, adapt, predict, task_loss))

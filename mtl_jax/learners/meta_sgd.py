@@ -7,7 +7,7 @@ import optax
 from mtl_jax.learners.checks import warn_of_rounding
 from mtl_jax.learners.inner import check_inner, inner_loop, unit_rule
 from mtl_jax.learners.maml import Adapted, learner_from_solver
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.objective import Loss, objective
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
@@ -21,6 +21,7 @@ def meta_sgd(
     test_steps: int | None = 3,
     remat: bool = False,
     inner_optimizer: optax.GradientTransformation | None = None,
+    loss: Loss | None = None,
 ) -> Learner:
     """MAML with a learned rate, of either sign, for every weight.
 
@@ -35,6 +36,7 @@ def meta_sgd(
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
         inner_optimizer: an optax transformation whose updates the rates multiply instead of the gradient; they then
             start at 1. At order 2 Adam needs eps_root above 0.
+        loss: as in `maml`.
 
     Returns:
         Learner; theta is {"net": parameters, "rates": a tree like them}, phi is Adapted(params, stats).
@@ -56,10 +58,10 @@ def meta_sgd(
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         def support_loss(params: PyTree) -> Array:
-            return objective(net.apply(params, support_x, None)[0], support_y)[0]
+            return objective(net.apply(params, support_x, None)[0], support_y, loss)[0]
 
         scale = optax.stateless(lambda updates, params: jax.tree.map(jnp.multiply, updates, theta["rates"]))
         phi, _ = inner_loop(support_loss, theta["net"], optax.chain(rule, scale), steps, order, remat)
         return Adapted(phi, net.apply(phi, support_x, None)[1])
 
-    return learner_from_solver(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps, loss)

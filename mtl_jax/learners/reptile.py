@@ -9,7 +9,7 @@ import optax
 from mtl_jax.learners.checks import check_above, check_counts, checked, is_labels, warn_of_rounding
 from mtl_jax.learners.inner import check_inner, looks_at_loss, optimizer_step
 from mtl_jax.learners.maml import Adapted, check_outputs, check_seen
-from mtl_jax.learners.objective import objective, query_objective
+from mtl_jax.learners.objective import Loss, objective, query_objective
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Episode, Learner, Model, PyTree
 
@@ -23,6 +23,7 @@ def reptile(
     inner_optimizer: optax.GradientTransformation | None = None,
     inner_rule: Literal["adam", "sgd"] = "sgd",
     batch: int | None = 10,
+    loss: Loss | None = None,
 ) -> Learner:
     """Reptile: plain training on a task, whose end the initialisation then moves towards.
 
@@ -40,6 +41,7 @@ def reptile(
         inner_optimizer: any optax transformation in its place; nothing is differentiated through it.
         inner_rule: "adam", of b1 = 0, or "sgd".
         batch: examples of a step, at most all; None for all of them in every step.
+        loss: as in `maml`.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats), through which no gradient passes
@@ -73,13 +75,13 @@ def reptile(
             rows = slice(None) if size == len(x) else order[(k * size + jnp.arange(size)) % len(x)]
 
             def of_rows(params: PyTree) -> Array:
-                return objective(net.apply(params, x[rows], None)[0], y[rows])[0]
+                return objective(net.apply(params, x[rows], None)[0], y[rows], loss)[0]
 
             return optimizer_step(rule, of_rows if shown else None, jax.grad(of_rows)(phi), state, phi), None
 
         check_seen(net, theta, x, y)  # within a batch labels have no values
         theta = jax.lax.stop_gradient(theta)
-        shown = looks_at_loss(rule, lambda p: objective(net.apply(p, x, None)[0], y)[0], theta)
+        shown = looks_at_loss(rule, lambda p: objective(net.apply(p, x, None)[0], y, loss)[0], theta)
         return jax.lax.scan(step, (theta, rule.init(theta)), jnp.arange(steps))[0][0]
 
     def adapt(theta: PyTree, support_x: Array, support_y: Array) -> Adapted:
@@ -91,7 +93,7 @@ def reptile(
     def predict(theta: PyTree, phi: Adapted, x: Array) -> Array:
         return net.apply(phi.params, x, phi.stats)[0]
 
-    def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
+    def task_loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
         x = jnp.concatenate((episode.support_x, episode.query_x))
         y = jnp.concatenate((episode.support_y, episode.query_y))
         phi = train(theta, x, y, inner_steps)
@@ -99,7 +101,7 @@ def reptile(
         outputs = net.apply(phi, x, None)[0][len(episode.support_x) :]
         return 0.5 * away, query_objective(outputs, episode)[1]
 
-    return checked(Learner(net.init, adapt, predict, loss))
+    return checked(Learner(net.init, adapt, predict, task_loss))
 
 
 def interleave(y: Array) -> Array:
