@@ -4,6 +4,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def publish(
     settings: Mapping[str, Mapping[str, Any]],
     targets: Sequence[str | None] = (None,),
     ways: Sequence[int] = (5,),
+    as_many: bool = False,
     **test: Any,
 ) -> None:
     """Train one of `settings` as the command line asks, test it under both norms, and leave result.json.
@@ -41,6 +43,8 @@ def publish(
         settings: what `resolve_settings` takes, by the name that --setting knows it by; the first is the default.
         targets: data sets to test on; that of the training unless given.
         ways: classes per test task, each in its turn.
+        as_many: also test with as many queries as shots, under transductive moments, as the papers of gradient methods
+            do: the moments of one image per class help, so that these figures are not those of 15 queries.
         test: settings of `score_run`; 1 and 5 shots, 1,000 episodes of 15 queries unless given.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,6 +60,9 @@ def publish(
     of_run = resolve_settings({**settings[args.setting], "seed": args.seed, **asked})
     _, result = launch(of_run, args.out, args.resume)
     rows = [row for target in targets for n in ways for row in score_run(args.out, target, ways=n, **test)]
+    for target, n, k in product(targets, ways, test.get("shots", (1, 5)) if as_many else ()):
+        same = {**test, "shots": (k,), "queries": k, "norms": ("transductive",)}
+        rows += score_run(args.out, target, ways=n, **same)
     record = {"experiment": name, "setting": args.setting, "train_seconds": result["seconds"]}
     write_json(args.out / "result.json", result | record | {"test": rows})
 
