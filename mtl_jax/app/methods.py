@@ -15,6 +15,7 @@ from mtl_jax.app.settings import (
     FROZEN,
     GROUPS,
     NORMS,
+    OWN,
     WIDTHS,
     NetworkSettings,
     Settings,
@@ -209,6 +210,8 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
 
 def _check_backbone(network: NetworkSettings, augment: str | None) -> None:
     """ValueError where a network, a norm or an augmentation does not go with a frozen backbone, or with none."""
+    if network.norm == OWN and network.model != "file":
+        raise ValueError(f"norm own is that of a network of --model-file: choose one of {', '.join(NORMS)}")
     if network.backbone is None:
         if network.norm == FROZEN:
             raise ValueError(f"norm frozen is a backbone's: choose one of {', '.join(NORMS)}, or give --backbone")
@@ -232,9 +235,9 @@ def own_network(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{place} has no argument width: leave --width out")
     if "norm" in arguments:
         return {**values, "model_file": place}
-    if values.get("norm", "none") not in ("none", FROZEN):
+    if values.get("norm", OWN) not in (OWN, FROZEN):
         raise ValueError(f"{place} has no argument norm: leave --norm out")
-    return {"norm": "none", **values, "model_file": place}
+    return {"norm": FROZEN if values.get("backbone") else OWN, **values, "model_file": place}
 
 
 def _from_anywhere(dataset: str | None, group: str | None) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 NORMS = ("transductive", "support", "none")
+OWN = "own"  # whatever a network of one's own does that has no argument norm
 FROZEN = "frozen"  # a backbone's own stored moments: every query is independent of the others
 # of the first block, or of a hidden layer, unless a width is given
 WIDTHS: Mapping[str, int | None] = {"conv4": 64, "resnet12": 16, "mlp": 64, "linear": None, "file": None}
@@ -73,7 +74,9 @@ class NetworkSettings:
         None, "frozen backbone (lite0, or a file of weights) whose features, made once, stand in for the images"
     )
     norm: str = setting(
-        "transductive", "whose moments normalise the queries; frozen with a backbone", choices=(*NORMS, FROZEN)
+        "transductive",
+        "whose moments normalise the queries; frozen with a backbone, own with a --model-file without argument norm",
+        choices=(*NORMS, FROZEN, OWN),
     )
     downsample: str | None = setting(
         None, "conv4's max-pool, or its convolutions' stride of 2; pool for conv4", choices=("pool", "stride")

@@ -44,6 +44,10 @@ def net(ways, width=4):
     return models.conv4(ways, width, "none", "stride")
 
 
+def linear(ways):
+    return models.mlp(ways, ())
+
+
 def nothing(ways):
     return 3
 
@@ -84,13 +88,21 @@ def test_a_learner_and_a_network_of_ones_own_train_and_are_evaluated_from_elsewh
     assert mtl_jax("train", *given, *small(colours), "--out", "run") == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["learner"], config["model"]) == (f"{mine}:bias_only", "file")
-    assert (config["inner_lr"], config["norm"], config["model_file"]) == (0.5, "none", f"{mine}:net")
+    assert (config["inner_lr"], config["norm"], config["model_file"]) == (0.5, "own", f"{mine}:net")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert load_run("../run").theta["head"]["bias"].shape == (2,)
     capsys.readouterr()
     assert mtl_jax("eval", "../run", "--episodes", "2", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["norm"] == "none"
+    assert json.loads(capsys.readouterr().out)["norm"] == "own"
+
+
+def test_a_network_of_ones_own_takes_a_backbones_features(mine, colours, tiny_backbone, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_JAX_CACHE", str(tmp_path / "cache"))
+    given = ("--backbone", "lite0", "--model-file", f"{mine}:linear", "--image-size", "8")
+    assert mtl_jax("train", "maml", *given, *small(colours), "--out", tmp_path / "run") == 0
+    settings = load_run(tmp_path / "run").settings
+    assert (settings.network.norm, settings.network.model) == ("frozen", "file")
 
 
 def test_a_factory_with_ways_gets_a_network_without_head(mine, colours, tmp_path):
@@ -118,6 +130,7 @@ def test_help_shows_the_options_of_ones_own_factory(mine, capsys):
         (("maml", "--model-file", "my.py:net", "--norm", "support"), "has no argument norm"),
         (("maml", "--model-file", "my.py:nothing", "--width", "3"), "has no argument width"),
         (("maml", "--model-file", "my.py:net", "--model", "mlp"), "give that, and no other model"),
+        (("maml", "--norm", "own"), "norm own is that of a network of --model-file"),
         (("maml", "--model", "file"), "model file is what --model-file"),
         (("relation", "--model-file", "my.py:net"), "has no argument maps"),
         (("maml", "--model-file", "broken.py:net"), "is not Python"),
