@@ -15,7 +15,10 @@ import optax
 
 from mtl_jax.app.build import build_learner
 from mtl_jax.app.cost import count_bytes, count_flops
+from mtl_jax.app.methods import find_method
+from mtl_jax.app.rates import Rates
 from mtl_jax.app.settings import Settings, TaskSettings
+from mtl_jax.data.batches import sample_batch
 from mtl_jax.data.episodes import sample_episode
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.run.parallel import auto_chunk, meta_gradient, replicate
@@ -39,8 +42,10 @@ def bench(
         step_ms (median), step_ms_min, first_ms (compilation, or its cache, and the first step), temp_mib (the compiled
         step's own buffers), rss_mib (the process's peak), flops (of matrix products and convolutions in a step), bytes
         (that these read and write), matmul_gflops (this machine's rate for a float32 product of 1024 x 1024 matrices,
-        measured between the steps), share (of that rate that the step reaches), tasks_per_s, task_chunk, device, and
-        devices (a CPU has one a core).
+        measured between the steps), share (of that rate that the step reaches), operations (of the compiled program,
+        on one device) and traffic (bytes that these read and write), shares (of the step's time that the machine would
+        take at its rates of matrix products, memory and dispatch alone; see `Rates`), tasks_per_s, task_chunk, device,
+        and devices (a CPU has one a core).
 
     Raises:
         ValueError: repeats below 1, or settings that make no learner.
@@ -51,7 +56,8 @@ def bench(
     assert task.image_shape is not None
     learner, rule, key = build_learner(settings), optax.adam(1e-3), jax.random.key(settings.run.seed)
     jax.eval_shape(learner.init, key, jax.ShapeDtypeStruct((1, *task.image_shape), "float32"))  # refuse early
-    tasks, pool, draw = _made_up(key, task, with_sampling)
+    batches = find_method(settings.learner).trains_on == "batches"
+    tasks, pool, draw = _made_up(key, task, with_sampling, batches)
     first = draw(jax.tree.map(lambda a: a[0], tasks), pool)
     chunk = settings.run.task_chunk or auto_chunk(first, count)
     theta = learner.init(key, first.support_x)
@@ -69,18 +75,19 @@ def bench(
     began = time.perf_counter()
     traced = jax.jit(step, donate_argnums=(0, 1)).trace(*state, tasks)
     compiled = traced.lower().compile()
-    product = _Product()
+    program = traced.jaxpr.jaxpr
+    flops = count_flops(program)
+    rates = Rates(compiled, flops)
     times = []
     for _ in range(1 + repeats):
         *state, _ = jax.block_until_ready(compiled(*state, tasks))
         times.append(1000 * (time.perf_counter() - began))
-        product.time()
+        rates.time()
         began = time.perf_counter()
     if trace is not None:
         with jax.profiler.trace(str(trace)):
             jax.block_until_ready(compiled(*state, tasks))
-    step_ms, program = statistics.median(times[1:]), traced.jaxpr.jaxpr
-    flops = count_flops(program)
+    step_ms = statistics.median(times[1:])
     memory = compiled.memory_analysis()
     return {
         "step_ms": step_ms,
@@ -90,8 +97,11 @@ def bench(
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB,
         "flops": flops,
         "bytes": count_bytes(program),
-        "matmul_gflops": product.gflops(),
-        "share": flops / (1e6 * step_ms) / product.gflops(),
+        "matmul_gflops": rates.matmul_gflops(),
+        "share": rates.shares(step_ms)["matrix"],
+        "operations": rates.operations,
+        "traffic": rates.traffic,
+        "shares": rates.shares(step_ms),
         "tasks_per_s": 1000 * count / step_ms,
         "task_chunk": chunk,
         "device": jax.devices()[0].device_kind,
@@ -99,32 +109,18 @@ def bench(
     }
 
 
-class _Product:
-    """The machine's rate for a large matrix product, timed once between every two steps."""
-
-    def __init__(self, size: int = 1024):
-        self._work = 2.0 * size**3
-        self._multiply = jax.jit(jnp.matmul)
-        self._a = jnp.ones((size, size), jnp.float32)
-        self._seconds: list[float] = []
-        jax.block_until_ready(self._multiply(self._a, self._a))
-
-    def time(self) -> None:
-        began = time.perf_counter()
-        jax.block_until_ready(self._multiply(self._a, self._a))
-        self._seconds.append(time.perf_counter() - began)
-
-    def gflops(self) -> float:
-        return self._work / statistics.median(self._seconds) / 1e9
-
-
-def _made_up(key: Array, size: TaskSettings, with_sampling: bool) -> tuple[PyTree, ClassPool | None, Any]:
+def _made_up(
+    key: Array, size: TaskSettings, with_sampling: bool, batches: bool
+) -> tuple[PyTree, ClassPool | None, Any]:
     """(A meta-batch, or the keys to draw it with; the pool to draw from; (one of them, pool) -> Episode)."""
     if not with_sampling:
-        return _tasks(key, size), None, lambda task, pool: task
-    each, classes = max(20, size.shots + size.queries), max(100, size.ways)
+        return (_batches if batches else _tasks)(key, size), None, lambda task, pool: task
+    each, classes = max(20, size.shots + size.queries), size.classes if batches else max(100, size.ways)
+    assert classes is not None  # which the command gives
     images = np.random.default_rng(0).integers(0, 256, (classes * each, *(size.image_shape or ())), np.uint8)
     pool = ClassPool.from_arrays(images, np.repeat(np.arange(classes), each))
+    if batches:
+        return jax.random.split(key, size.tasks), pool, partial(sample_batch, size=size.batch)
     sample = partial(sample_episode, ways=size.ways, shots=size.shots, queries=size.queries)
     return jax.random.split(key, size.tasks), pool, sample
 
@@ -140,3 +136,11 @@ def _tasks(key: Array, size: TaskSettings) -> Episode:
     support, query = jax.random.split(key)
     classes = jnp.tile(jnp.arange(ways, dtype=jnp.int32), (tasks, 1))
     return Episode(*part(support, size.shots), *part(query, size.queries), classes)
+
+
+def _batches(key: Array, size: TaskSettings) -> Episode:
+    """Batches of all classes, as pre-training draws them, with a leading [tasks] axis."""
+    images, classes = jax.random.split(key)
+    x = jax.random.normal(images, (size.tasks, size.batch, *(size.image_shape or ())), jnp.float32)
+    y = jax.random.randint(classes, (size.tasks, size.batch), 0, size.classes or 1)
+    return Episode(x[:, :1], y[:, :1], x, y)
