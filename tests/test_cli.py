@@ -235,6 +235,17 @@ def test_bench_reports_every_figure(capfd):
     assert got["tasks_per_s"] == pytest.approx(2000 / got["step_ms"])
     assert min(got["temp_mib"], got["rss_mib"], got["flops"]) > 0
     assert (got["learner"], got["order"], got["image"], got["device"]) == ("maml", 1, "16x16x1", "cpu")
+    assert set(got["shares"]) == {"matrix", "memory", "dispatch"}
+    assert got["share"] == pytest.approx(got["flops"] / (1e6 * got["step_ms"]) / got["matmul_gflops"])
+
+
+def test_bench_times_pre_training_on_its_batch(capfd):
+    args = "--tasks 1 --image 16x16x1 --width 4 --repeats 1 --json --batch"
+    flops = []
+    for batch in ("8", "16"):
+        assert mtl_jax("bench", "finetune", *args.split(), batch) == 0
+        flops.append(json.loads(capfd.readouterr().out)["flops"])
+    assert 1.9 < flops[1] / flops[0] <= 2
 
 
 def test_datasets_are_listed(capsys):

@@ -45,3 +45,12 @@ def test_the_page_of_results_is_made_of_the_records(monkeypatch):
     import results
 
     assert results.PAGE.read_text(encoding="utf-8") == results.page(), "run python experiments/results.py"
+
+
+def test_the_tables_of_speed_are_made_of_the_records(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    import performance
+
+    text = performance.PAGE.read_text(encoding="utf-8")
+    assert text == performance.page(), "run python experiments/performance.py"
+    assert "| A: MAML" in text
