@@ -80,11 +80,11 @@ def milliseconds(value: float) -> str:
 
 def first_steps(record: Mapping[str, Any]) -> Iterator[str]:
     """Seconds from process start to the end of the first step."""
-    yield "| learner | cache | first step | of which importing | tracing and lowering | compiling or reading |"
-    yield "|---" * 6 + "|"
+    yield "| learner | cache | first step | importing | tracing, lowering | compiling, reading programs | second train() |"
+    yield "|---" * 7 + "|"
     for row in record["rows"]:
         spread = f"{row['seconds']:.1f} s ({row['least']:.1f} to {row['greatest']:.1f})"
-        parts = (f"{row[part]:.1f} s" for part in ("importing", "tracing", "compiling"))
+        parts = (f"{row[part]:.1f} s" for part in ("importing", "tracing", "compiling", "second_train"))
         yield f"| {row['about']} | {row['cache']} | {spread} | {' | '.join(parts)} |"
 
 
