@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,11 +17,20 @@ from mtl_jax.app.build import over_the_run
 from mtl_jax.app.methods import METHODS, find_method, resolve_settings
 from mtl_jax.data import sources
 from mtl_jax.data.batches import batch_classes
+from mtl_jax.run.evaluate import compiled_scores
 from mtl_jax.run.optimizer import freeze, meta_optimizer
 from mtl_jax.run.step import compiled_steps
 from mtl_jax.types import Learner, TrainState
 
 TASKS = 4
+# What a platform's own library solves on the device (QR of r2d2 and simple-cnaps); any other call may leave it.
+ON_DEVICE = {"Qr", "ProductOfElementaryHouseholderReflectors", "cusolver_geqrf_ffi", "cusolver_orgqr_ffi"}
+
+
+def leaves_the_device(text):
+    """What in a program's text calls Python, or sends to the host or takes from it."""
+    calls = set(re.findall(r"custom_call\s*@(\w+)", text)) - ON_DEVICE
+    return sorted(calls | set(re.findall(r"stablehlo\.(\w*feed|send|recv)\b", text)))
 
 
 def text_of(name, pool):
@@ -50,9 +60,33 @@ def test_a_step_holds_no_grouped_convolution_no_callback_and_no_double(name):
     assert "stablehlo.while" in text  # it is the whole step
     assert "stablehlo.dot_general" in text
     assert not re.search(r"feature_group_count = ([2-9]|1\d)|batch_group_count = ([2-9]|1\d)", text)
-    assert not re.search(r"custom_call @\w*callback", text)
+    assert leaves_the_device(text) == []
     assert not re.search(r"tensor<([^>]*x)?f64>", text)
     assert "stablehlo.all_reduce" not in text  # one device has nothing to sum
+
+
+@pytest.mark.parametrize("call", [jax.pure_callback, jax.experimental.io_callback, jax.debug.callback])
+def test_what_calls_python_is_seen(call):
+    def told(x):
+        if call is jax.debug.callback:
+            call(print, x)
+            return x
+        return call(lambda a: a, jax.ShapeDtypeStruct((3,), "float32"), x)
+
+    assert leaves_the_device(jax.jit(told).lower(jnp.ones(3)).as_text())
+
+
+@pytest.mark.parametrize("name", ["maml", "protonet"])
+def test_an_evaluation_stays_on_the_device(name):
+    settings = resolve_settings({"learner": name, "width": 4, "ways": 3, "queries": 2})
+    learner, source = over_the_run(settings), sources.episodes(3, 1, 2)
+    pool = ClassPool.from_arrays(np.zeros((48, 16, 16, 1), np.uint8), np.repeat(np.arange(4), 12))
+    key = jax.random.key(0)
+    theta = jax.eval_shape(learner.init, key, jax.ShapeDtypeStruct((1, 16, 16, 1), "float32"))
+    scores = compiled_scores(learner, source, 8, 8)
+    text = jax.export.export(scores, platforms=("cuda", "tpu"))(theta, pool, key).mlir_module()
+    assert "stablehlo.dot_general" in text
+    assert leaves_the_device(text) == []
 
 
 def test_over_two_devices_a_step_holds_one_all_reduce():
