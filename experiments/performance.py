@@ -80,7 +80,7 @@ def milliseconds(value: float) -> str:
 
 def first_steps(record: Mapping[str, Any]) -> Iterator[str]:
     """Seconds from process start to the end of the first step."""
-    yield "| learner | cache | first step | importing | tracing, lowering | compiling, reading programs | second train() |"
+    yield "| learner | cache | first step | importing | tracing, lowering | compiling or reading | second train() |"
     yield "|---" * 7 + "|"
     for row in record["rows"]:
         spread = f"{row['seconds']:.1f} s ({row['least']:.1f} to {row['greatest']:.1f})"
@@ -109,8 +109,11 @@ def on_accelerator(record: Mapping[str, Any]) -> Iterator[str]:
     yield f"On {record['device']}.\n"
     yield "| workload | ours | JAX, `vmap` over `lax.conv` | of the matrix rate | memory |\n" + "|---" * 5 + "|"
     for row in record["rows"]:
-        peer = "-" if row.get("peer_ms") is None else f"{times(row['peer_ms'] / row['step_ms'])}"
+        peer = "-" if row.get("ratio") is None else times(row["ratio"])
         about = f"{row['workload']}: {WORKLOADS[row['workload']].about}"
+        if "failed" in row:
+            yield f"| {about} | did not run | - | - | - |"
+            continue
         share, memory = f"{100 * row['share']:.0f} %", f"{row['temp_mib']:.0f} MiB"
         yield f"| {about} | {milliseconds(row['step_ms'])} | {peer} | {share} | {memory} |"
     yield "\n| tasks | " + " | ".join(str(row["tasks"]) for row in record["scaling"]) + " |"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtl_jax import cli
 from mtl_jax.app.methods import resolve_settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
@@ -63,3 +64,36 @@ def test_a_record_is_filled_with_the_methods_it_lacks(tmp_path):
     assert asked == ["maml", "anil"]
     assert rows == [{"method": "maml", "score": 4}, {"method": "anil", "score": 4}]
     assert json.loads(file.read_text()) == {"experiment": "tiny", "methods": rows}
+
+
+def test_one_command_measures_an_accelerator(tmp_path, monkeypatch):
+    import bench_gpu
+
+    monkeypatch.setattr(sys, "argv", ["bench_gpu", "D", "--small", "--rounds", "1", "--out", str(tmp_path)])
+    bench_gpu.main()
+    record = json.loads((tmp_path / "result.json").read_text())
+    (row,) = record["rows"]
+    assert (record["experiment"], record["device"], row["workload"], row["small"]) == ("bench_gpu", "cpu", "D", True)
+    assert row["ratio"] == pytest.approx(row["peer_ms"] / row["step_ms"])
+    assert [each["tasks"] for each in record["scaling"]] == [1, 2]
+    assert min(each["temp_mib"] for each in record["scaling"]) > 0
+
+
+def test_every_workload_s_command_is_understood():
+    from peers.workloads import WORKLOADS, own_command, peer_command
+
+    for name, workload in WORKLOADS.items():
+        command = own_command(workload)
+        if workload.ours is not None:
+            assert cli.parse(command[3:])[1].repeats == workload.repeats, name
+        assert peer_command(workload, workload.peers[0], "python")[2] == workload.learner, name
+
+
+def test_a_process_that_fails_or_takes_too_long_says_so():
+    from peers.processes import timed
+
+    assert timed(sys.executable, "-c", "print('{}')") == {}
+    with pytest.raises(RuntimeError, match="no such"):
+        timed(sys.executable, "-c", "raise SystemExit('no such')")
+    with pytest.raises(TimeoutError, match=r"not done after 0\.2 s"):
+        timed(sys.executable, "-c", "import time; time.sleep(60)", limit=0.2)

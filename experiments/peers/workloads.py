@@ -98,7 +98,8 @@ def own_command(workload: Workload, repeats: int | None = None) -> list[str]:
 
 def peer_command(workload: Workload, peer: str, python: str, repeats: int | None = None) -> list[str]:
     """What times a peer; `python` has the PyTorch peers."""
-    if peer == "vmap_conv":  # of JAX, and ten times as slow
-        return [sys.executable, str(HERE / "jax_vmap_conv.py"), "maml", *workload.sizes.split(), "--repeats=1"]
+    if peer == "vmap_conv":  # of JAX, and on a CPU ten times as slow
+        script = [sys.executable, str(HERE / "jax_vmap_conv.py"), workload.learner]
+        return [*script, *workload.sizes.split(), f"--repeats={repeats or 1}"]
     options = [f"--peer={peer}", *workload.sizes.split(), f"--repeats={repeats or workload.repeats}"]
     return [python, str(HERE / "torch_steps.py"), workload.learner, *options]

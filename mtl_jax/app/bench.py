@@ -40,12 +40,12 @@ def bench(
 
     Returns:
         step_ms (median), step_ms_min, first_ms (compilation, or its cache, and the first step), temp_mib (the compiled
-        step's own buffers), rss_mib (the process's peak), flops (of matrix products and convolutions in a step), bytes
-        (that these read and write), matmul_gflops (this machine's rate for a float32 product of 1024 x 1024 matrices,
-        measured between the steps), share (of that rate that the step reaches), operations (of the compiled program,
-        on one device) and traffic (bytes that these read and write), shares (of the step's time that the machine would
-        take at its rates of matrix products, memory and dispatch alone; see `Rates`), tasks_per_s, task_chunk, device,
-        and devices (a CPU has one a core).
+        step's own buffers), rss_mib (the process's peak), device_mib (the first device's peak, None where it does not
+        say), flops (of matrix products and convolutions in a step), bytes (that these read and write), matmul_gflops
+        (this machine's rate for a float32 product of 1024 x 1024 matrices, measured between the steps), share (of that
+        rate that the step reaches), operations (of the compiled program, on one device) and traffic (bytes that these
+        read and write), shares (of the step's time that the machine would take at its rates of matrix products, memory
+        and dispatch alone; see `Rates`), tasks_per_s, task_chunk, device, and devices (a CPU has one a core).
 
     Raises:
         ValueError: repeats below 1, or settings that make no learner.
@@ -95,6 +95,7 @@ def bench(
         "first_ms": times[0],
         "temp_mib": None if memory is None else memory.temp_size_in_bytes / MIB,
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB,
+        "device_mib": _device_peak(),
         "flops": flops,
         "bytes": count_bytes(program),
         "matmul_gflops": rates.matmul_gflops(),
@@ -107,6 +108,13 @@ def bench(
         "device": jax.devices()[0].device_kind,
         "devices": jax.local_device_count(),
     }
+
+
+def _device_peak() -> float | None:
+    """MiB that the first device has held at most; None where it does not say, as a CPU does not."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    peak = stats.get("peak_bytes_in_use")
+    return None if peak is None else peak / MIB
 
 
 def _made_up(
