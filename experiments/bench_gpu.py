@@ -13,47 +13,26 @@ Result: not run on an accelerator yet.
 import argparse
 import json
 import statistics
-from dataclasses import dataclass
 from pathlib import Path
 
 from peers.processes import timed
-from peers.workloads import WORKLOADS, own_command, peer_command
+from peers.workloads import WORKLOADS, own_command, peer_command, smaller
 from tools import read_rows
 
 from mtl_jax.run.metrics import write_json
 
 KEPT = ("step_ms", "first_ms", "temp_mib", "device_mib", "rss_mib", "share", "matmul_gflops")
-SMALL = ("--width=4", "--repeats=1")
-TINY = ("--ways=2", "--queries=1", "--image=16x16x1")
-OF_LEARNER = {
-    "maml": (*TINY, "--tasks=2", "--inner-steps=1"),
-    "test_maml": ("--episodes=4",),
-    "pretrain": ("--batch=4",),
-}
-OF_LEARNER |= {"protonet": TINY, "mtl": ("--ways=2", "--queries=1"), "test_protonet": ("--episodes=4",)}
 
 
-@dataclass(frozen=True)
-class Size:
-    """How large everything is."""
-
-    rounds: int
-    small: bool
-
-    def more(self, learner: str) -> tuple[str, ...]:
-        """Options that take the place of earlier ones."""
-        return (*OF_LEARNER.get(learner, ()), *SMALL) if self.small else ()
-
-
-def measure(name: str, size: Size) -> dict:
+def measure(name: str, rounds: int, small: bool) -> dict:
     """A workload's row: ours and the peer in turn."""
     workload, ours, theirs = WORKLOADS[name], [], []
-    repeats, more = 1 if size.small else 20, size.more(workload.learner)
-    for _ in range(size.rounds):
+    repeats, more = 1 if small else 20, smaller(workload) if small else ()
+    for _ in range(rounds):
         ours.append(timed(*own_command(workload, repeats), *more))
         if workload.learner in ("maml", "protonet"):
             theirs.append(timed(*peer_command(workload, "vmap_conv", "", repeats), *more)["step_ms"])
-    row = {"workload": name, "rounds": size.rounds, "device": ours[0]["device"], "small": size.small}
+    row = {"workload": name, "rounds": rounds, "device": ours[0]["device"], "small": small}
     seen = {key: [run[key] for run in ours if run.get(key) is not None] for key in KEPT}
     row |= {key: statistics.median(values) if values else None for key, values in seen.items()}
     if theirs:
@@ -71,10 +50,10 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_gpu"))
     args = parser.parse_args()
-    size, out = Size(args.rounds, args.small), args.out / "result.json"
+    out = args.out / "result.json"
     for name in args.workloads:
         try:
-            row = measure(name, size)
+            row = measure(name, args.rounds, args.small)
         except RuntimeError as error:  # such as too little memory: the others go on
             row = {"workload": name, "failed": " ".join(str(error).split())}
         print(json.dumps(row), flush=True)
@@ -84,7 +63,9 @@ def main() -> None:
         write_json(out, about | {"rows": rows, "scaling": []})
     sweep = f"tasks={','.join(str(2**k) for k in range(2 if args.small else 7))}"
     command = own_command(WORKLOADS["A"], 1 if args.small else 20)
-    told = timed(*command, *size.more("maml"), "--sweep", sweep, "--out", str(args.out / "scaling"))
+    told = timed(
+        *command, *(smaller(WORKLOADS["A"]) if args.small else ()), "--sweep", sweep, "--out", str(args.out / "scaling")
+    )
     scaling = [{key: row[key] for key in ("tasks", "tasks_per_s", *KEPT)} for row in told["rows"]]
     whole = {"experiment": "bench_gpu", "device": told["rows"][0]["device"], "rows": read_rows(out, "rows")}
     write_json(out, whole | {"scaling": scaling})

@@ -103,3 +103,13 @@ def peer_command(workload: Workload, peer: str, python: str, repeats: int | None
         return [*script, *workload.sizes.split(), f"--repeats={repeats or 1}"]
     options = [f"--peer={peer}", *workload.sizes.split(), f"--repeats={repeats or workload.repeats}"]
     return [python, str(HERE / "torch_steps.py"), workload.learner, *options]
+
+
+def smaller(workload: Workload) -> tuple[str, ...]:
+    """Options that take the place of earlier ones, to try a workload out."""
+    tiny = ("--ways=2", "--queries=1")
+    of_learner = {
+        "maml": (*tiny, "--image=16x16x1", "--tasks=2", "--inner-steps=1"), "protonet": (*tiny, "--image=16x16x1"),
+        "mtl": tiny, "pretrain": ("--batch=4",), "test_maml": ("--episodes=4",), "test_protonet": ("--episodes=4",),
+    }  # fmt: skip
+    return (*of_learner.get(workload.learner, ()), "--width=4", "--repeats=1")
