@@ -13,9 +13,9 @@ from sklearn.svm import LinearSVC
 from mtl_jax import Episode, Model, learners, models
 from mtl_jax.learners.feat import attend
 from mtl_jax.learners.metaoptnet import dual_shares
+from mtl_jax.learners.parts import beside
 from mtl_jax.learners.simple_cnaps import mahalanobis
 from mtl_jax.learners.tim import information_loss
-from mtl_jax.learners.tsa import beside
 
 D, WAYS, SHOTS, QUERIES = 6, 3, 4, 5
 
