@@ -34,7 +34,7 @@ LIMITS = {
     "fc100": (100, 20, "most seen"), "cifar_fs": (100, 20, "most seen"),
 }  # fmt: skip
 SOURCES = {"omniglot": (20, 400), "glyphs": (20, 400), "cifar_fs": (100, 64)}  # images per class and classes at most
-# The outer rate of the head, and what all else is slower by: Adam moves a number by about its rate per step, of any size.
+# The head's outer rate, and factors of other parts': Adam moves a number by its rate per step, whatever its size.
 RATES = {"none": (2e-3, {}), "scale_shift": (2e-3, {}), "film": (2e-3, {}), "adapters": (2e-3, {"adapters": 0.1})}
 
 
