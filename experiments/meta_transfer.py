@@ -8,6 +8,7 @@ Command: TFDS_DATA_DIR=... python experiments/meta_transfer.py [--sources omnigl
 """
 
 import argparse
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import ci95, whole_file, write_json
 from mtl_jax.run.optimizer import meta_optimizer, multiply_updates
 
-BACKBONE, AFTER, SIZE, LENGTH = "lite0", 10, 128, 10.0
+BACKBONE, AFTER, SIZE, LENGTH = "lite0", 13, 128, 10.0
 QUERIES, EPISODES, FEW = 15, 600, 100  # FEW: of the methods whose every task passes through the network many times
 STEPS, TASKS, TRAIN_QUERIES, HEAD = 200, 4, 5, {"inner_lr": 0.3, "inner_steps": 20, "test_steps": 100}
 # Per data set: images per class and classes at most, and which of its classes ImageNet has (probably) seen.
@@ -63,7 +64,7 @@ def images_of(name: str, split: str, args: argparse.Namespace) -> tuple[np.ndarr
 
 
 def maps_of(name: str, split: str, most: tuple[int, int], args: argparse.Namespace) -> ClassPool:
-    """The maps [n, 8, 8, 112] of a data set's first classes after the block, made once and kept in a file."""
+    """The maps [n, 4, 4, 192] of a data set's first classes after the block, made once and kept in a file."""
     file = args.out / "maps" / f"{name}-{split}.npz".replace(" ", "-")
     if not file.exists():
         x, labels = images_of(name, split, args)
@@ -175,8 +176,8 @@ def main() -> None:
         name: maps_of(name, "test", limits[:2], args) for name, limits in LIMITS.items() if given.get(name, name)
     }
     net, params = models.pretrained(BACKBONE, after=AFTER)
-    seconds: dict[str, float] = {}
-    scores = args.out / "scores"
+    scores, told = args.out / "scores", args.out / "result.json"
+    seconds = json.loads(told.read_text(encoding="utf-8"))["train_seconds"] if told.exists() else {}
 
     def score_all(names: dict[str, tuple[Learner, dict]], net: Model, body: dict) -> None:
         """Score heads on the features of one body."""
@@ -198,8 +199,11 @@ def main() -> None:
     for source in args.sources:
         pool = maps_of(source, "train", SOURCES[source], args)
         for transfer in RATES:
+            name = f"mtl {transfer} from {source}"
+            if all((scores / f"{name}@{target}@{shots}.npy").exists() for target in targets for shots in (1, 5)):
+                continue
             body, head, seconds[f"{transfer} from {source}"] = meta_train(transfer, source, pool, args)
-            of_all = {f"mtl {transfer} from {source}": (head_alone, {"frozen": {}, "head": head})}
+            of_all = {name: (head_alone, {"frozen": {}, "head": head})}
             score_all(of_all, of_length(net), body)
     for name, learner in adapting().items():
         for target, pool in targets.items():
