@@ -112,6 +112,8 @@ def meta_train(transfer: str, source: str, pool: ClassPool, args: argparse.Names
         learner, pool, jax.random.key(0), **size, optimizer=rule, log_every=10, val_every=50, out=folder,
         resume=(folder / "checkpoints").exists(),
     )  # fmt: skip
+    if run.interrupted:
+        raise KeyboardInterrupt
     x = jnp.asarray(pool.x[:5])
     params = jax.jit(learner.adapt)(run.theta, x, jnp.arange(5)).params
     body = {k: v for k, v in params.items() if k != "head"}

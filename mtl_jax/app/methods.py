@@ -96,6 +96,7 @@ METHODS: Mapping[str, Method] = {
     "feat": Method("feat", "feat", "features", pretrained=True, needs=("ways",)),
     "metaoptnet": Method("metaoptnet", "metaoptnet", "features", needs=("ways",), prefers=FAST),
     "simple-cnaps": Method("simple_cnaps", "simple_cnaps", "features", pretrained=True, needs=("ways",)),
+    "pmf": Method("pmf", "pmf", "features", pretrained=True, needs=("ways",)),
     "tsa": Method("tsa", "tsa", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
     "tim": Method("tim", "tim", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH, transductive=True),
     "bdcspn": Method("bdcspn", "bdcspn", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH, transductive=True),

@@ -84,7 +84,7 @@ def test_every_method_has_a_name_on_the_command_line():
     said = (
         "maml fomaml anil boil cavia meta-sgd mamlpp proto-maml imaml reptile protonet matching relation r2d2 lstm mtl"
     )
-    today = "simpleshot rfs meta-baseline feat metaoptnet simple-cnaps tsa tim bdcspn"
+    today = "simpleshot rfs meta-baseline feat metaoptnet simple-cnaps tsa pmf tim bdcspn"
     assert set(METHODS) == {*said.split(), *today.split(), "finetune", "baseline-pp"}
 
 
