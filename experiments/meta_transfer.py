@@ -9,17 +9,14 @@ Command: TFDS_DATA_DIR=... python experiments/meta_transfer.py [--sources omnigl
 """
 
 import argparse
-import json
-import time
 from pathlib import Path
 
 import jax
 import optax
-from over_backbone import as_they_are, body_of, features_of, maps_of, meta_train, of_length, paired_rows, score
+from over_backbone import as_they_are, body_of, features_of, maps_of, meta_train, of_length, score, write_record
 
 from mtl_jax import learners, models
 from mtl_jax.run.backend import configure_cpu
-from mtl_jax.run.metrics import write_json
 from mtl_jax.run.optimizer import meta_optimizer, multiply_updates
 
 SPLIT, LENGTH, EPISODES, FEW = ("lite0", 13), 10.0, 600, 100  # FEW: where every task passes through the network often
@@ -46,40 +43,34 @@ def main() -> None:
     args = parser.parse_args()
     configure_cpu()
     places = {k: k for k in TARGETS if " " not in k and k != "textures"} | dict(m.split("=", 1) for m in args.more)
-    maps, scores, told = args.out / "maps", args.out / "scores", args.out / "result.json"
-    pools = {k: maps_of(maps / f"{k}-test.npz", *SPLIT, place, *TARGETS[k][:3]) for k, place in places.items()}
-    seconds = json.loads(told.read_text(encoding="utf-8"))["train_seconds"] if told.exists() else {}
+    named = {k: maps_of(args.out / "maps" / f"{k}-test.npz", *SPLIT, v, *TARGETS[k][:3]) for k, v in places.items()}
     net, params = models.pretrained(SPLIT[0], after=SPLIT[1])
     whole = of_length(models.pretrained(SPLIT[0], 5, after=SPLIT[1])[0], LENGTH)
-    key, example = jax.random.key(0), next(iter(pools.values())).x[:1]
+    key, about = jax.random.key(0), ABOUT | {"steps": args.steps}
 
     def keep(name: str, *task: object) -> None:
-        score(scores, name, *task)
-        rows = paired_rows(scores, {k: about[3] for k, about in TARGETS.items()}, AGAINST)
-        write_json(told, ABOUT | {"steps": args.steps, "train_seconds": seconds, "transfer": rows})
+        score(args.out / "scores", name, *task)
+        write_record(args.out, about, {k: limits[3] for k, limits in TARGETS.items()}, AGAINST)
 
-    frozen = {target: features_of(net, params, pool) for target, pool in pools.items()}
+    frozen = {target: features_of(net, params, maps) for target, maps in named.items()}
     heads = {"simpleshot": learners.simpleshot(as_they_are(), 2, centred=False, ways=5)}
     for name, learner in (heads | {"rfs": learners.rfs(as_they_are(), 2, ways=5)}).items():
         keep(name, learner, learner.init(key, frozen["omniglot"].x[:1]), frozen, EPISODES)
     alone = learners.mtl(as_they_are(5), transfer="none", **HEAD)
     for source, transfer in ((s, t) for s in args.sources for t in SLOWER):
-        name, began = f"mtl {transfer} from {source}", time.perf_counter()
-        if len([*scores.glob(f"{name}@*.npy")]) < 2 * len(pools):
-            pool = maps_of(maps / f"{source}-train.npz", *SPLIT, source, "train", *SOURCES[source])
-            learner = learners.mtl(whole, transfer=transfer, **HEAD)
-            rule = multiply_updates(meta_optimizer(2e-3, args.steps), SLOWER[transfer])
-            theta = meta_train(learner, pool, args.out / f"{source}-{transfer}", rule, **SIZE, steps=args.steps)
-            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
-            body = body_of(learner, theta, pool)
-            moved = {target: features_of(of_length(net, LENGTH), body, pool) for target, pool in pools.items()}
-            keep(name, alone, {"frozen": {}, "head": theta["head"]}, moved, EPISODES)
+        pool = maps_of(args.out / "maps" / f"{source}-train.npz", *SPLIT, source, "train", *SOURCES[source])
+        learner = learners.mtl(whole, transfer=transfer, **HEAD)
+        rule = multiply_updates(meta_optimizer(2e-3, args.steps), SLOWER[transfer])
+        theta = meta_train(learner, pool, args.out / f"{source}-{transfer}", rule, **SIZE, steps=args.steps)
+        body = body_of(learner, theta, pool)
+        moved = {target: features_of(of_length(net, LENGTH), body, maps) for target, maps in named.items()}
+        keep(f"mtl {transfer} from {source}", alone, {"frozen": {}, "head": theta["head"]}, moved, EPISODES)
     for name, learner in {
         "tsa": learners.tsa(net, 2, inner_steps=20, ways=5),
         "pmf": learners.pmf(net, test_steps=20, rates=0, ways=5),
         "full fine-tuning": learners.maml(whole, inner_steps=20, order=1, inner_optimizer=optax.adam(1e-3)),
     }.items():
-        keep(name, learner, learner.init(key, example), pools, FEW, 1)
+        keep(name, learner, learner.init(key, named["omniglot"].x[:1]), named, FEW, 1)
 
 
 if __name__ == "__main__":

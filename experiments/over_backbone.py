@@ -1,5 +1,6 @@
 """What experiments over a split backbone share: maps made once, features of one body, scores kept, paired gaps."""
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from itertools import product
@@ -14,7 +15,7 @@ import optax
 from mtl_jax import ClassPool, Learner, Model, datasets, evaluate, models, train
 from mtl_jax.app.features import in_batches
 from mtl_jax.data import pixels
-from mtl_jax.run.metrics import ci95, whole_file
+from mtl_jax.run.metrics import ci95, whole_file, write_json
 from mtl_jax.types import Array, PyTree
 
 SIZE = 128  # pixels of a side
@@ -93,15 +94,19 @@ def features_of(net: Model, body: PyTree, pool: ClassPool) -> ClassPool:
 def meta_train(
     learner: Learner, pool: ClassPool, folder: Path, rule: optax.GradientTransformation, **settings: int
 ) -> PyTree:
-    """theta of a training that goes on where it stopped; KeyboardInterrupt where it is stopped again."""
-    resume = (folder / "checkpoints").exists()
-    run = train(
-        learner, pool, jax.random.key(0), optimizer=rule, out=folder, resume=resume, log_every=10, val_every=50,
-        **settings,
-    )  # fmt: skip
+    """theta of a training that goes on where it stopped, its seconds kept; KeyboardInterrupt where it stops again."""
+    going_on = {"out": folder, "resume": (folder / "checkpoints").exists(), "log_every": 10, "val_every": 50}
+    run = train(learner, pool, jax.random.key(0), optimizer=rule, **going_on, **settings)
+    write_json(folder / "seconds.json", {"seconds": run.seconds + seconds_of(folder)})
     if run.interrupted:
         raise KeyboardInterrupt
     return run.theta
+
+
+def seconds_of(folder: Path) -> float:
+    """Seconds of training that `meta_train` has kept of a folder."""
+    file = folder / "seconds.json"
+    return json.loads(file.read_text(encoding="utf-8"))["seconds"] if file.exists() else 0.0
 
 
 def body_of(learner: Learner, theta: PyTree, pool: ClassPool) -> PyTree:
@@ -129,22 +134,22 @@ def score(
             np.save(file, seen.per_episode)
 
 
-def paired_rows(folder: Path, leakage: Mapping[str, str], against: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Rows of what has been scored, with gaps to other methods over the episodes that both have.
+def write_record(out: Path, about: Mapping[str, Any], leakage: Mapping[str, str], against: Mapping[str, str]) -> None:
+    """Write result.json: what has been scored, with gaps to other methods over the episodes that both have.
 
     Args:
-        folder: of the files METHOD@TARGET@SHOTS.npy that `score` keeps.
+        out: folder of the record, of a folder per training, and of "scores", where `score` keeps its files.
+        about: what the record says beside its rows.
         leakage: target -> which of its classes the backbone has seen.
         against: name of a gap -> the method; "{source}" in it is what follows " from " in a row's own name.
 
-    Returns:
-        {"method", "target", "shots", "episodes", "leakage", "accuracy", "ci95", NAME and NAME_ci95 of each gap}.
+    Its rows are {"method", "target", "shots", "episodes", "leakage", "accuracy", "ci95", NAME and NAME_ci95 of each gap}.
     """
     rows = []
     for target in leakage:
         for shots in (1, 5):
             ending = f"@{target}@{shots}.npy"
-            seen = {f.name.removesuffix(ending): np.load(f) for f in sorted(folder.glob(f"*{ending}"))}
+            seen = {f.name.removesuffix(ending): np.load(f) for f in sorted((out / "scores").glob(f"*{ending}"))}
             for method, values in seen.items():
                 row = {"method": method, "target": target, "shots": shots, "episodes": len(values)}
                 row |= {"leakage": leakage[target], "accuracy": values.mean(dtype=np.float64), "ci95": ci95(values)}
@@ -155,4 +160,5 @@ def paired_rows(folder: Path, leakage: Mapping[str, str], against: Mapping[str, 
                         gap = values[:n] - seen[other][:n]
                         row |= {name: gap.mean(dtype=np.float64), f"{name}_ci95": ci95(gap)}
                 rows.append(row)
-    return rows
+    spent = {file.parent.name: seconds_of(file.parent) for file in sorted(out.glob("*/seconds.json"))}
+    write_json(out / "result.json", {**about, "train_seconds": spent, "transfer": rows})
