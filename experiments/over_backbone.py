@@ -125,7 +125,7 @@ def score(
     chunk: int | None = None,
 ) -> None:
     """Keep the accuracies of a method's episodes on every target at 1 and 5 shots, the same ones for all methods."""
-    for (target, pool), shots in product(pools.items(), (1, 5)):
+    for (target, pool), shots in product(pools.items(), (5, 1)):
         if not (file := folder / f"{name}@{target}@{shots}.npy").exists():
             size = {"ways": 5, "shots": shots, "queries": 15, "episodes": episodes}
             seen = evaluate(learner, theta, pool, jax.random.key(1), **size, task_chunk=chunk)
@@ -143,7 +143,8 @@ def write_record(out: Path, about: Mapping[str, Any], leakage: Mapping[str, str]
         leakage: target -> which of its classes the backbone has seen.
         against: name of a gap -> the method; "{source}" in it is what follows " from " in a row's own name.
 
-    Its rows are {"method", "target", "shots", "episodes", "leakage", "accuracy", "ci95", NAME and NAME_ci95 of each gap}.
+    Its rows are {"method", "target", "shots", "episodes", "leakage", "accuracy", "ci95"}, with NAME and NAME_ci95 of
+    each gap.
     """
     rows = []
     for target in leakage:
