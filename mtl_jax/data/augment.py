@@ -67,7 +67,7 @@ def translate(key: Array, x: Array, share: float = 0.125) -> Array:
     return jax.vmap(moved)(jax.random.split(key, len(x)), padded)
 
 
-def recolour(key: Array, x: Array) -> Array:
+def change_colours(key: Array, x: Array) -> Array:
     """Each image of x [n, height, width, 1 or 3] in [0, 1] with brightness, saturation and contrast drawn.
 
     Brightness is moved by up to 1/2, the distance to grey multiplied by up to 2, that to the mean by 1/2 to 3/2.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.data.augment import recolour, translate
+from mtl_jax.data.augment import change_colours, translate
 from mtl_jax.learners.checks import check_above, check_counts, check_least, checked, feature_network
 from mtl_jax.learners.inner import check_inner, optimizer_step
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent
@@ -69,7 +69,7 @@ def pmf(
         gradient passes through adapt to theta.
 
     Raises:
-        ValueError: a setting out of range, or (in adapt) inputs that cannot be translated or recoloured.
+        ValueError: a setting out of range, or (in adapt) inputs that cannot be translated or change_coloursed.
 
     Reference: Hu, Li, Stuhmer, Kim and Hospedales 2022, arXiv 2204.07305.
 
@@ -94,7 +94,7 @@ def pmf(
                 "take pseudo_queries='none'"
             )
         colour_key, place_key = jax.random.split(key)
-        return translate(place_key, recolour(colour_key, x) if pseudo_queries == "colour_translation" else x)
+        return translate(place_key, change_colours(colour_key, x) if pseudo_queries == "colour_translation" else x)
 
     def logits(params: PyTree, stats: Any, centres: Array, present: Array, x: Array) -> Array:
         features, _ = net.apply(params, x, stats)

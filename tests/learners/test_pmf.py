@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import Episode, Model, learners
-from mtl_jax.data.augment import recolour, translate
+from mtl_jax.data.augment import change_colours, translate
 from mtl_jax.learners.pmf import last_of_classes
 
 D, WAYS = 5, 3
@@ -117,7 +117,7 @@ def test_moved_images_are_the_images_elsewhere(key):
 
 def test_new_colours_move_brightness_contrast_and_saturation_alone(key):
     x = jax.random.uniform(key, (50, 4, 4, 3))
-    new = recolour(key, x)
+    new = change_colours(key, x)
     shift = (new - x).mean((1, 2, 3))
     assert -0.5 <= shift.min() < -0.3
     assert 0.3 < shift.max() <= 0.5
@@ -126,4 +126,4 @@ def test_new_colours_move_brightness_contrast_and_saturation_alone(key):
     np.testing.assert_allclose(grey, contrast[:, None, None] * old_grey, atol=1e-5)
     assert 0.5 <= contrast.min() < 0.7
     assert 1.3 < contrast.max() <= 1.5
-    assert float(jnp.abs(recolour(key, jnp.ones((3, 4, 4, 1))).std((1, 2))).max()) < 1e-6  # grey stays grey
+    assert float(jnp.abs(change_colours(key, jnp.ones((3, 4, 4, 1))).std((1, 2))).max()) < 1e-6  # grey stays grey
