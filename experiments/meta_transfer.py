@@ -9,17 +9,18 @@ Command: TFDS_DATA_DIR=... python experiments/meta_transfer.py [--sources omnigl
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 import jax
 import optax
-from over_backbone import as_they_are, body_of, features_of, maps_of, meta_train, of_length, score, write_record
+import over_backbone as shared
 
 from mtl_jax import learners, models
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.optimizer import meta_optimizer, multiply_updates
 
-SPLIT, LENGTH, EPISODES, FEW = ("lite0", 13), 10.0, 600, 100  # FEW: where every task passes through the network often
+SPLIT, LENGTH, EPISODES, FEW = ("lite0", 13), 10.0, 600, 60  # FEW: where every task passes through the network often
 SIZE, HEAD = {"ways": 5, "shots": 5, "queries": 5, "tasks": 4}, {"inner_lr": 0.3, "inner_steps": 20}
 # Per target: split, images per class and classes at most, and which of its classes ImageNet has (probably) seen.
 TARGETS = {
@@ -27,7 +28,6 @@ TARGETS = {
     "spoken digits": ("test", 100, 10, "none"), "textures": ("all", 120, 10, "no class, some kinds of thing"),
     "fc100": ("test", 100, 20, "most"), "cifar_fs": ("test", 100, 20, "most"),
 }  # fmt: skip
-FAR = ("glyphs", "spoken digits", "omniglot", "digits")  # where methods that adapt the network are tried
 SOURCES = {"omniglot": (20, 400), "glyphs": (20, 400), "cifar_fs": (100, 64)}  # images per class and classes at most
 SLOWER = {"none": {}, "scale_shift": {}, "film": {}, "adapters": {"adapters": 0.1}}  # Adam at 2e-3 otherwise
 AGAINST = {"over_simpleshot": "simpleshot", "over_baseline": "mtl none from {source}"}
@@ -44,36 +44,36 @@ def main() -> None:
     args = parser.parse_args()
     configure_cpu()
     places = {k: k for k in TARGETS if " " not in k and k != "textures"} | dict(m.split("=", 1) for m in args.more)
-    named = {k: maps_of(args.out / "maps" / f"{k}-test.npz", *SPLIT, v, *TARGETS[k][:3]) for k, v in places.items()}
+    maps, scores = args.out / "maps", args.out / "scores"
+    named = {k: shared.maps_of(maps / f"{k}-test.npz", *SPLIT, v, *TARGETS[k][:3]) for k, v in places.items()}
     net, params = models.pretrained(SPLIT[0], after=SPLIT[1])
-    whole = of_length(models.pretrained(SPLIT[0], 5, after=SPLIT[1])[0], LENGTH)
-    key, about = jax.random.key(0), ABOUT | {"steps": args.steps}
+    whole = shared.of_length(models.pretrained(SPLIT[0], 5, after=SPLIT[1])[0], LENGTH)
+    key, leakage = jax.random.key(0), {target: about[3] for target, about in TARGETS.items()}
 
     def keep(name: str, *task: object) -> None:
-        score(args.out / "scores", name, *task)
-        write_record(args.out, about, {k: limits[3] for k, limits in TARGETS.items()}, AGAINST)
+        shared.score(scores, name, *task)
+        shared.write_record(args.out, ABOUT | {"steps": args.steps}, leakage, AGAINST)
 
-    frozen = {target: features_of(net, params, maps) for target, maps in named.items()}
-    heads = {"simpleshot": learners.simpleshot(as_they_are(), 2, centred=False, ways=5)}
-    for name, learner in (heads | {"rfs": learners.rfs(as_they_are(), 2, ways=5)}).items():
+    frozen = shared.features_of(net, params, named)
+    heads = {"simpleshot": learners.simpleshot(shared.as_they_are(), 2, centred=False, ways=5)}
+    for name, learner in (heads | {"rfs": learners.rfs(shared.as_they_are(), 2, ways=5)}).items():
         keep(name, learner, learner.init(key, frozen["omniglot"].x[:1]), frozen, EPISODES)
-    alone = learners.mtl(as_they_are(5), transfer="none", **HEAD)
-    for source, transfer in ((s, t) for s in args.sources for t in SLOWER):
-        pool = maps_of(args.out / "maps" / f"{source}-train.npz", *SPLIT, source, "train", *SOURCES[source])
-        learner = learners.mtl(whole, transfer=transfer, **HEAD)
-        rule = multiply_updates(meta_optimizer(2e-3, args.steps), SLOWER[transfer])
-        theta = meta_train(learner, pool, args.out / f"{source}-{transfer}", rule, **SIZE, steps=args.steps)
-        body = body_of(learner, theta, pool)
-        moved = {target: features_of(of_length(net, LENGTH), body, maps) for target, maps in named.items()}
-        keep(f"mtl {transfer} from {source}", alone, {"frozen": {}, "head": theta["head"]}, moved, EPISODES)
+    alone = learners.mtl(shared.as_they_are(5), transfer="none", **HEAD)
+    for source, transfer in product(args.sources, SLOWER):
+        if not shared.is_scored(scores, name := f"mtl {transfer} from {source}", named):
+            pool = shared.maps_of(maps / f"{source}-train.npz", *SPLIT, source, "train", *SOURCES[source])
+            learner = learners.mtl(whole, transfer=transfer, **HEAD)
+            rule = multiply_updates(meta_optimizer(2e-3, args.steps), SLOWER[transfer])
+            theta = shared.meta_train(learner, pool, args.out / f"{source}-{transfer}", rule, **SIZE, steps=args.steps)
+            moved = shared.features_of(shared.of_length(net, LENGTH), shared.body_of(learner, theta, pool), named)
+            keep(name, alone, {"frozen": {}, "head": theta["head"]}, moved, EPISODES)
+    far = {target: pool for target, pool in named.items() if leakage[target] == "none"}
     for name, learner in {
+        "full fine-tuning": learners.maml(whole, inner_steps=20, order=1, inner_optimizer=optax.adam(1e-3)),
         "tsa": learners.tsa(net, 2, inner_steps=20, ways=5),
         "pmf": learners.pmf(net, test_steps=20, rates=0, ways=5),
-        "full fine-tuning": learners.maml(whole, inner_steps=20, order=1, inner_optimizer=optax.adam(1e-3)),
     }.items():
-        keep(
-            name, learner, learner.init(key, named["omniglot"].x[:1]), {k: named[k] for k in FAR if k in named}, FEW, 1
-        )
+        keep(name, learner, learner.init(key, named["omniglot"].x[:1]), far, FEW, 1)
 
 
 if __name__ == "__main__":

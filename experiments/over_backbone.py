@@ -85,10 +85,14 @@ def maps_of(file: Path, backbone: str, after: int, dataset: str, split: str, eac
         return ClassPool.from_arrays(arrays["x"], arrays["y"], host=True)
 
 
-def features_of(net: Model, body: PyTree, pool: ClassPool) -> ClassPool:
-    """What a network that no task changes makes of all inputs of a pool."""
+def features_of(net: Model, body: PyTree, pools: Mapping[str, ClassPool]) -> dict[str, ClassPool]:
+    """What a network that no task changes makes of all inputs of each pool."""
     apply = jax.jit(lambda body, x: net.apply(body, x)[0])
-    return ClassPool.from_arrays(in_batches(lambda x: apply(body, x), np.asarray(pool.x), 128), labels_of(pool))
+
+    def features(pool: ClassPool) -> ClassPool:
+        return ClassPool.from_arrays(in_batches(lambda x: apply(body, x), np.asarray(pool.x), 128), labels_of(pool))
+
+    return {name: features(pool) for name, pool in pools.items()}
 
 
 def meta_train(
@@ -132,6 +136,11 @@ def score(
             print(f"{file.stem}: {100 * seen.accuracy:.2f} ± {100 * seen.ci95:.2f}", flush=True)
             folder.mkdir(parents=True, exist_ok=True)
             np.save(file, seen.per_episode)
+
+
+def is_scored(folder: Path, name: str, pools: Mapping[str, ClassPool]) -> bool:
+    """Whether `score` has kept all of a method."""
+    return all((folder / f"{name}@{target}@{shots}.npy").exists() for target in pools for shots in (5, 1))
 
 
 def write_record(out: Path, about: Mapping[str, Any], leakage: Mapping[str, str], against: Mapping[str, str]) -> None:

@@ -227,6 +227,19 @@ class TestTsa:
         assert not moved.at[1, 1].set(0).any()
         jax.tree.map(np.testing.assert_array_equal, phi.params["norm1"], theta["net"]["norm1"])
 
+    def test_past_a_backbones_block_depthwise_convolutions_get_one_number_per_channel(self, key):
+        maps = jax.random.uniform(key, (6, 2, 2, 192))
+        learner = learners.tsa(models.efficientnet(after=14), 7, inner_steps=1)
+        theta = learner.init(key, maps)
+        phi = learner.adapt(theta, maps, jnp.repeat(jnp.arange(3, dtype=jnp.int32), 2))
+        before, after = theta["net"]["block15"], phi.params["block15"]
+        for layer in ("expand", "depthwise", "project"):
+            middle = after[layer]["kernel"].shape[0] // 2
+            moved = after[layer]["kernel"] - before[layer]["kernel"]
+            assert moved[middle, middle].any()
+            assert not moved.at[middle, middle].set(0).any()
+            np.testing.assert_array_equal(after[layer]["shift"], before[layer]["shift"])
+
 
 class TestTransductive:
     def test_tims_loss_is_what_it_says(self):
