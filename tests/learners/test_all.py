@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from mtl_jax import ClassPool, Episode, learners, models, sample_episode
-from mtl_jax.app import methods
+from mtl_jax.app import build
 from mtl_jax.app.build import build_learner, over_the_run
 from mtl_jax.app.methods import METHODS, change, resolve_settings
 from mtl_jax.run import checkpoint
@@ -32,7 +32,7 @@ def _small_networks():
         return models.mlp(ways, (8, 6))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(methods, "network", network)
+        patch.setattr(build, "network", network)
         yield
 
 
