@@ -84,7 +84,7 @@ def main() -> None:
     for name, learner in {
         "full fine-tuning": learners.maml(whole, inner_steps=20, order=1, inner_optimizer=optax.adam(1e-3)),
         "tsa": learners.tsa(net, 2, inner_steps=20, ways=5),
-        "pmf": learners.pmf(net, test_steps=20, rates=0, ways=5),
+        "pmf": learners.pmf(net, test_steps=20, rate_choices=0, ways=5),
     }.items():
         keep(name, learner, learner.init(key, named["omniglot"].x[:1]), far, FEW, 1)
 

@@ -19,7 +19,7 @@ COPIES = 4  # of each held-out image that a rate is judged by
 
 class Tuned(NamedTuple):
     """One task's solution: the tuned network, class means [ways, d], which classes exist [ways], moments, the rate, and
-    the held-out loss [rates + 1] of every rate that it was chosen from, 0 first ([0] where none was)."""
+    the held-out loss [rate_choices + 1] of every rate that it was chosen from, 0 first ([0] where none was)."""
 
     params: PyTree
     centres: Array
@@ -34,7 +34,7 @@ def pmf(
     net: Model,
     inner_lr: float = 1e-3,
     test_steps: int = 50,
-    rates: int = 2,
+    rate_choices: int = 2,
     inner_rule: Literal["adam", "sgd"] = "adam",
     pseudo_queries: Literal["colour_translation", "translation", "none"] = "translation",
     temperature: float = 10.0,
@@ -54,8 +54,8 @@ def pmf(
         net: a network without head, such as conv4(ways=None).
         inner_lr: the largest rate, at least 0; 0 is a ProtoNet.
         test_steps: steps of `adapt`.
-        rates: how many rates are tried beside 0, each a tenth of the last; 0 takes inner_lr without a choice, which
-            is rates + 1 times as fast.
+        rate_choices: how many rates are tried beside 0, each a tenth of the last; 0 takes inner_lr without a choice, which
+            is rate_choices + 1 times as fast.
         inner_rule: "adam" or "sgd".
         pseudo_queries: what is done to the copies of support images: "translation", moved by up to an eighth of their
             sides, zeros coming in (also of maps); "colour_translation", brightness, saturation and contrast changed
@@ -79,7 +79,7 @@ def pmf(
     """
     check_least(inner_lr=inner_lr)
     check_inner(test_steps)
-    check_counts(0, rates=rates)
+    check_counts(0, rate_choices=rate_choices)
     check_above(temperature=temperature)
     net = feature_network(net, "pmf")
     source = protonet(net, "cosine", temperature, ways)
@@ -135,9 +135,9 @@ def pmf(
         last, held = last_of_classes(support_y)
         everything = jnp.ones_like(last)
         dtype = jax.tree.leaves(theta)[0].dtype
-        tried = rates_tried(inner_lr, rates, dtype)
-        losses = jax.lax.map(held_out_loss, tried) if rates else jnp.zeros(0, dtype)
-        rate = tried[losses.argmin()] if rates else jnp.asarray(inner_lr, dtype)
+        tried = rates_tried(inner_lr, rate_choices, dtype)
+        losses = jax.lax.map(held_out_loss, tried) if rate_choices else jnp.zeros(0, dtype)
+        rate = tried[losses.argmin()] if rate_choices else jnp.asarray(inner_lr, dtype)
         params = tune(rate, everything)
         return Tuned(params, *means(params, everything), rate, losses)
 
@@ -147,9 +147,9 @@ def pmf(
     return checked(Learner(net.init, adapt, predict, source.loss), labels_only=True)
 
 
-def rates_tried(inner_lr: float | Array, rates: int, dtype: Any) -> Array:
-    """0, inner_lr, inner_lr / 10, ...: [rates + 1]."""
-    return jnp.asarray(inner_lr, dtype) * jnp.asarray([0.0, *(0.1**k for k in range(rates))], dtype)
+def rates_tried(inner_lr: float | Array, count: int, dtype: Any) -> Array:
+    """0, inner_lr, inner_lr / 10, ...: [count + 1]."""
+    return jnp.asarray(inner_lr, dtype) * jnp.asarray([0.0, *(0.1**k for k in range(count))], dtype)
 
 
 def last_of_classes(y: Array) -> tuple[Array, Array]:

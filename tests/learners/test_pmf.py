@@ -46,7 +46,7 @@ def pmf(**settings):
 def test_at_rate_0_it_is_a_protonet_and_its_loss_always_is(key):
     with jax.enable_x64(True):
         e, theta = task(), {"a": jnp.eye(D)}
-        still, proto = pmf(inner_lr=0.0, test_steps=3, rates=0), learners.protonet(matrix_net(), "cosine")
+        still, proto = pmf(inner_lr=0.0, test_steps=3, rate_choices=0), learners.protonet(matrix_net(), "cosine")
         got, want = (of.predict(theta, of.adapt(theta, e.support_x, e.support_y), e.query_x) for of in (still, proto))
         np.testing.assert_array_equal(got, want)
         np.testing.assert_array_equal(pmf().loss(theta, e)[0], proto.loss(theta, e)[0])
@@ -55,7 +55,7 @@ def test_at_rate_0_it_is_a_protonet_and_its_loss_always_is(key):
 def test_one_step_is_the_gradient_step_by_hand():
     with jax.enable_x64(True):
         e, a, every = task(), jnp.eye(D), np.ones(6, bool)
-        phi = pmf(inner_lr=0.1, test_steps=1, rates=0).adapt({"a": a}, e.support_x, e.support_y)
+        phi = pmf(inner_lr=0.1, test_steps=1, rate_choices=0).adapt({"a": a}, e.support_x, e.support_y)
         want = a - 0.1 * jax.grad(hand_loss)(a, e.support_x, every, np.arange(6))
         np.testing.assert_allclose(phi.params["a"], want, rtol=1e-10)
         np.testing.assert_allclose(phi.centres[1], (e.support_x @ want)[3:5].mean(0), rtol=1e-10)
@@ -66,7 +66,7 @@ def test_one_step_is_the_gradient_step_by_hand():
 def test_the_rate_is_the_one_of_the_least_held_out_loss(seed, chosen):
     with jax.enable_x64(True):
         e, a = task(seed), jnp.eye(D)
-        phi = pmf(inner_lr=10.0, test_steps=1, rates=3).adapt({"a": a}, e.support_x, e.support_y)
+        phi = pmf(inner_lr=10.0, test_steps=1, rate_choices=3).adapt({"a": a}, e.support_x, e.support_y)
         used, judged = np.array([1, 1, 0, 1, 0, 1], bool), np.array([2, 4, 5])
         slope = jax.grad(hand_loss)(a, e.support_x, used, np.flatnonzero(used))
         tried = [0.0, 10.0, 1.0, 0.1]
@@ -92,7 +92,7 @@ def test_vectors_are_refused_where_copies_are_moved():
     ("settings", "words"),
     [
         ({"inner_lr": -1.0}, "inner_lr must be at least 0"),
-        ({"rates": -1}, "rates must be at least 0"),
+        ({"rate_choices": -1}, "rate_choices must be at least 0"),
         ({"test_steps": 0}, "at least 1"),
         ({"temperature": 0.0}, "temperature must be above 0"),
     ],
