@@ -54,8 +54,8 @@ def pmf(
         net: a network without head, such as conv4(ways=None).
         inner_lr: the largest rate, at least 0; 0 is a ProtoNet.
         test_steps: steps of `adapt`.
-        rate_choices: how many rates are tried beside 0, each a tenth of the last; 0 takes inner_lr without a choice, which
-            is rate_choices + 1 times as fast.
+        rate_choices: how many rates are tried beside 0, each a tenth of the last; 0 takes inner_lr without a choice, for
+            one tuning in place of rate_choices + 2.
         inner_rule: "adam" or "sgd".
         pseudo_queries: what is done to the copies of support images: "translation", moved by up to an eighth of their
             sides, zeros coming in (also of maps); "colour_translation", brightness, saturation and contrast changed
