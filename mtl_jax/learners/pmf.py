@@ -54,7 +54,7 @@ def pmf(
         net: a network without head, such as conv4(ways=None).
         inner_lr: the largest rate, at least 0; 0 is a ProtoNet.
         test_steps: steps of `adapt`.
-        rate_choices: how many rates are tried beside 0, each a tenth of the last; 0 takes inner_lr without a choice, for
+        rate_choices: how many rates are tried beside 0, each a tenth of the last; 0 takes inner_lr without choice, for
             one tuning in place of rate_choices + 2.
         inner_rule: "adam" or "sgd".
         pseudo_queries: what is done to the copies of support images: "translation", moved by up to an eighth of their
