@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -132,7 +133,8 @@ def score(
     for (target, pool), shots in product(pools.items(), (5, 1)):
         if not (file := folder / f"{name}@{target}@{shots}.npy").exists():
             size = {"ways": 5, "shots": shots, "queries": 15, "episodes": episodes}
-            seen = evaluate(learner, theta, pool, jax.random.key(1), **size, task_chunk=chunk)
+            there = replace(pool, x=jnp.asarray(pool.x))  # on the host other episodes would be drawn
+            seen = evaluate(learner, theta, there, jax.random.key(1), **size, task_chunk=chunk)
             print(f"{file.stem}: {100 * seen.accuracy:.2f} ± {100 * seen.ci95:.2f}", flush=True)
             folder.mkdir(parents=True, exist_ok=True)
             np.save(file, seen.per_episode)
