@@ -71,7 +71,7 @@ def main() -> None:
 
     def keep(name: str, *task: object) -> None:
         shared.score(scores, name, *task)
-        shared.write_record(args.out, ABOUT | {"steps": args.steps}, leakage, AGAINST)
+        shared.write_record(args.out, ABOUT | {"steps": args.steps}, leakage, AGAINST, args.sources[0])
 
     frozen = shared.features_of(net, params, named)
     heads = {"simpleshot": learners.simpleshot(shared.as_they_are(), 2, centred=False, ways=5)}

@@ -145,7 +145,9 @@ def is_scored(folder: Path, name: str, pools: Mapping[str, ClassPool]) -> bool:
     return all((folder / f"{name}@{target}@{shots}.npy").exists() for target in pools for shots in (5, 1))
 
 
-def write_record(out: Path, about: Mapping[str, Any], leakage: Mapping[str, str], against: Mapping[str, str]) -> None:
+def write_record(
+    out: Path, about: Mapping[str, Any], leakage: Mapping[str, str], against: Mapping[str, str], source: str
+) -> None:
     """Write result.json: what has been scored, with gaps to other methods over the episodes that both have.
 
     Args:
@@ -153,6 +155,7 @@ def write_record(out: Path, about: Mapping[str, Any], leakage: Mapping[str, str]
         about: what the record says beside its rows.
         leakage: target -> which of its classes the backbone has seen.
         against: name of a gap -> the method; "{source}" in it is what follows " from " in a row's own name.
+        source: what it is for a method that has none.
 
     Its rows are {"method", "target", "shots", "episodes", "leakage", "accuracy", "ci95"}, with NAME and NAME_ci95 of
     each gap.
@@ -166,7 +169,7 @@ def write_record(out: Path, about: Mapping[str, Any], leakage: Mapping[str, str]
                 row = {"method": method, "target": target, "shots": shots, "episodes": len(values)}
                 row |= {"leakage": leakage[target], "accuracy": values.mean(dtype=np.float64), "ci95": ci95(values)}
                 for name, other in against.items():
-                    other = other.format(source=method.partition(" from ")[2])
+                    other = other.format(source=method.partition(" from ")[2] or source)
                     if other in seen and other != method:
                         n = min(len(values), len(seen[other]))
                         gap = values[:n] - seen[other][:n]

@@ -39,11 +39,14 @@ def test_gaps_are_paired_over_the_episodes_that_both_have(tmp_path):
         np.save(tmp_path / "scores" / f"{name}@far@5.npy", np.array(values))
     (tmp_path / "s-film").mkdir()
     (tmp_path / "s-film" / "seconds.json").write_text('{"seconds": 3.0}')
-    shared.write_record(tmp_path, {"norm": "frozen"}, {"far": "none"}, {"over_a": "a", "over": "b none from {source}"})
+    shared.write_record(
+        tmp_path, {"norm": "frozen"}, {"far": "none"}, {"over_a": "a", "over": "b none from {source}"}, "s"
+    )
     record = json.loads((tmp_path / "result.json").read_text())
     assert record["train_seconds"] == {"s-film": 3.0}
     a, film, none = record["transfer"]
-    assert (a["method"], a["episodes"], a["leakage"], "over_a" in a, "over" in a) == ("a", 4, "none", False, False)
+    assert (a["method"], a["episodes"], a["leakage"], "over_a" in a) == ("a", 4, "none", False)
+    np.testing.assert_allclose(a["over"], 0.2)  # a source is not in its name, so that it is the one given
     np.testing.assert_allclose(a["accuracy"], 0.775)
     np.testing.assert_allclose((film["over"], film["over_a"], none["over_a"]), (0.2, 0.0, -0.2), atol=1e-12)
     np.testing.assert_allclose(film["over_ci95"], 1.96 * np.std([0.4, 0.0], ddof=1) / 2**0.5)
