@@ -40,21 +40,15 @@ def auroc(known: np.ndarray, strange: np.ndarray) -> float:
 
 def judge(support: np.ndarray, y: np.ndarray, known: np.ndarray, strange: np.ndarray) -> dict[str, float]:
     """AUROC by largest logit and by largest probability, and which share is rejected at RATE, of one task."""
-    means, excess = class_means(support, y)
-    held = left_out_of_means(support, y)
-    held = HeldOut(-SHARPNESS * held.logits, held.labels)
-    expected = estimate(held)
+    (means, excess), held = class_means(support, y), left_out_of_means(support, y)
+    expected = estimate(HeldOut(-SHARPNESS * held.logits, held.labels))
     assert expected is not None
-    least, seen = threshold(expected.confidences, RATE), []
-    for part in (known, strange):
-        logits = -SHARPNESS * (np.square(part[:, None] - means).sum(-1) - excess)
-        shares = np.asarray(jax.nn.softmax(expected.temperature * logits, axis=-1))
-        seen.append((logits.max(1), shares.max(1)))
-    (known_logit, known_p), (strange_logit, strange_p) = seen
-    return {
-        "auroc": auroc(known_logit, strange_logit), "auroc_by_probability": auroc(known_p, strange_p),
-        "known_rejected": float((known_logit < least).mean()), "others_rejected": float((strange_logit < least).mean()),
-    }  # fmt: skip
+    least = threshold(expected.confidences, RATE)
+    logits = [-SHARPNESS * (np.square(part[:, None] - means).sum(-1) - excess) for part in (known, strange)]
+    shares = [np.asarray(jax.nn.softmax(expected.temperature * part, axis=-1)).max(1) for part in logits]
+    known_rejected, others_rejected = (float((part.max(1) < least).mean()) for part in logits)
+    found = {"auroc": auroc(*(part.max(1) for part in logits)), "auroc_by_probability": auroc(*shares)}
+    return found | {"known_rejected": known_rejected, "others_rejected": others_rejected}
 
 
 def measure(classes: list[np.ndarray], others: np.ndarray | None, ways: int, shots: int) -> dict[str, float]:
@@ -66,9 +60,8 @@ def measure(classes: list[np.ndarray], others: np.ndarray | None, ways: int, sho
         strange = np.concatenate([p[:QUERIES] for p in parts[ways:]]) if others is None else rng.permutation(others)
         support, known = (np.concatenate([p[a:b] for p in parts[:ways]]) for a, b in ((0, shots), (shots, None)))
         rows.append(judge(support, np.repeat(np.arange(ways), shots), known, strange[: ways * QUERIES]))
-    return {k: float(np.mean([row[k] for row in rows])) for k in rows[0]} | {
-        f"{k}_ci95": ci95([row[k] for row in rows]) for k in ("auroc", "auroc_by_probability")
-    }
+    values = {k: [row[k] for row in rows] for k in rows[0]}
+    return {k: float(np.mean(v)) for k, v in values.items()} | {f"{k}_ci95": ci95(v) for k, v in values.items()}
 
 
 def main() -> None:
@@ -87,13 +80,10 @@ def main() -> None:
         intents = np.array([label for _, label in rows["test"]])
         known = [vectors[: len(intents)][intents == label] for label in np.unique(intents)]
         data["sentences"] = (known, vectors[len(intents) :], 10)
-    found = [
-        {"data": name, "ways": ways, "shots": shots, **measure(classes, others, ways, shots)}
-        for name, (classes, others, ways) in data.items()
-        for shots in (2, 5, 10)
-    ]
-    for row in found:
-        print(row)
+    found = []
+    for (name, (classes, others, ways)), shots in itertools.product(data.items(), (2, 5, 10)):
+        found.append({"data": name, "ways": ways, "shots": shots, **measure(classes, others, ways, shots)})
+        print(found[-1])
     write_json(args.out, {"experiment": "none_of_these", "tasks": TASKS, "rate": RATE, "rejection": found})
 
 

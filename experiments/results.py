@@ -88,6 +88,8 @@ def section(name: str, record: Mapping[str, Any]) -> Iterator[str]:
         yield from over_backbone(record["frozen"])
     elif "rejection" in record:
         yield from rejection(record)
+    elif "transfer" in record:
+        yield from meta_transfer(record["transfer"])
     elif "cells" in record:
         yield from matrix(record["cells"])
     elif "mse" in json.dumps(record):
@@ -193,6 +195,20 @@ def rejection(record: Mapping[str, Any]) -> Iterator[str]:
         cells = (f"{row[k]:.3f} ± {row[f'{k}_ci95']:.3f}" for k in ("auroc", "auroc_by_probability"))
         rejected = (f"{row[k]:.3f}" for k in ("known_rejected", "others_rejected"))
         yield f"| {row['data']} | {row['ways']}, {row['shots']} | {' | '.join((*cells, *rejected))} |"
+
+
+def meta_transfer(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Scores over a split backbone, with paired gaps to SimpleShot and, of mtl, to the head that it adapts alone."""
+    yield "Norm frozen. Gaps are paired episode by episode, over the episodes that both methods have.\n"
+    yield "| target | leakage | ways, shots | method | accuracy | over simpleshot | over mtl none | episodes |"
+    yield "|---" * 8 + "|"
+    for row in rows:
+        gaps = (
+            f"{100 * row[name]:+.2f} ± {100 * row[name + '_ci95']:.2f}" if name in row else "-"
+            for name in ("over_simpleshot", "over_baseline")
+        )
+        cells = (row["target"], row["leakage"], f"5, {row['shots']}", row["method"], score(row), *gaps, row["episodes"])
+        yield "| " + " | ".join(map(str, cells)) + " |"
 
 
 def score(row: Mapping[str, Any] | None) -> str:

@@ -130,7 +130,7 @@ def test_what_is_imported_is_required():
     asked = [*project["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
     asked = {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in asked}
     found = {i.split(".")[0] for path in SOURCES + EXPERIMENTS for i in imports(path.read_text())}
-    found -= sys.stdlib_module_names | {"mtl_jax", "peers", "tools"}  # of experiments
+    found -= sys.stdlib_module_names | {"mtl_jax", "peers"} | {path.stem for path in EXPERIMENTS}
     homes = metadata.packages_distributions()
     needed = {module: {home.lower().replace("_", "-") for home in homes.get(module, [])} for module in found}
     assert {module for module, names in needed.items() if not names & asked} == set()
@@ -167,7 +167,7 @@ def test_what_is_laid_out_by_hand_says_why():
             assert "fmt: skip" not in line or re.search(r"# fmt: skip: \w+", line), f"{name(path)}: {line}"
 
 
-TOOLS = {ROOT / "experiments" / name for name in ("tools.py", "results.py", "performance.py")}
+TOOLS = {ROOT / "experiments" / n for n in ("tools.py", "over_backbone.py", "results.py", "performance.py")}
 
 
 @pytest.mark.parametrize("path", [path for path in EXPERIMENTS if path not in TOOLS], ids=name)

@@ -64,9 +64,9 @@ class Method(NamedTuple):
 FAST = {"meta_lr": 2e-3}
 # The authors' for 5 ways: 1 shot and 9 queries are 10 training shots; SGD at rate 1 goes all the way to the mean phi.
 MEAN_PHI = {"queries": 9, "tasks": 5, "optimizer": "sgd", "meta_lr": 1.0, "schedule": "linear", "clip": 0.0}
-# Gates start far from where they end; scales and shifts learn at a tenth of the head's rate, as their authors' do.
+# Gates start far from where they end; what changes the body learns at a tenth of the head's rate, as their authors' do.
 GATES = {"tasks": 1, "meta_lr": 2e-3, "clip": 0.25, "lr_multipliers": {"gates": 10.0}}
-SLOW_BODY = {"lr_multipliers": {"scale": 0.1, "shift": 0.1, "body": 0.1}}
+SLOW_BODY = {"lr_multipliers": {"scale": 0.1, "shift": 0.1, "adapters": 0.1, "body": 0.1}}
 ONE_BATCH = {"tasks": 1, "meta_lr": 2e-3}
 QUICK_CENTRE = {**ONE_BATCH, "lr_multipliers": {"centre": 10.0}}  # which starts at 0, far from where it ends
 OF_SOURCE = ("classes", "ways")
@@ -96,6 +96,7 @@ METHODS: Mapping[str, Method] = {
     "feat": Method("feat", "feat", "features", pretrained=True, needs=("ways",)),
     "metaoptnet": Method("metaoptnet", "metaoptnet", "features", needs=("ways",), prefers=FAST),
     "simple-cnaps": Method("simple_cnaps", "simple_cnaps", "features", pretrained=True, needs=("ways",)),
+    "pmf": Method("pmf", "pmf", "features", pretrained=True, needs=("ways",)),
     "tsa": Method("tsa", "tsa", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
     "tim": Method("tim", "tim", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH, transductive=True),
     "bdcspn": Method("bdcspn", "bdcspn", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH, transductive=True),

@@ -45,3 +45,43 @@ def flip_crop(key: Array, x: Array) -> Array:
     x = jnp.where(jax.random.bernoulli(flip_key), x[:, ::-1], x)
     top, left = jax.random.randint(crop_key, (2,), 0, 9)
     return jax.lax.dynamic_slice(jnp.pad(x, ((4, 4), (4, 4), (0, 0))), (top, left, jnp.int32(0)), x.shape)
+
+
+def translate(key: Array, x: Array, share: float = 0.125) -> Array:
+    """Each of x [n, height, width, channels] moved by up to a share of its sides, zeros coming in.
+
+    Raises:
+        ValueError: x is of another shape, or holds no floats (while tracing).
+    """
+    if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"only images or maps [n, height, width, channels] can be moved, not {x.dtype} {list(x.shape)}"
+        )
+    most = [max(1, round(share * side)) for side in x.shape[1:3]]
+    padded = jnp.pad(x, ((0, 0), *((m, m) for m in most), (0, 0)))
+
+    def moved(key: Array, image: Array) -> Array:
+        place = jax.random.randint(key, (2,), 0, 2 * jnp.asarray(most) + 1)
+        return jax.lax.dynamic_slice(image, (place[0], place[1], jnp.int32(0)), x.shape[1:])
+
+    return jax.vmap(moved)(jax.random.split(key, len(x)), padded)
+
+
+def change_colours(key: Array, x: Array) -> Array:
+    """Each image of x [n, height, width, 1 or 3] in [0, 1] with brightness, saturation and contrast drawn.
+
+    Brightness is moved by up to 1/2, the distance to grey multiplied by up to 2, that to the mean by 1/2 to 3/2.
+
+    Raises:
+        ValueError: x is of another shape, or holds no floats (while tracing).
+
+    Reference: Zhao et al. 2020, arXiv 2006.10738.
+    """
+    if x.ndim != 4 or x.shape[3] not in (1, 3) or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"colours are of images [n, height, width, 1 or 3], not {x.dtype} {list(x.shape)}")
+    shift, colour, contrast = jax.random.uniform(key, (3, len(x), 1, 1, 1), x.dtype)
+    x = x + shift - 0.5
+    grey = x.mean(-1, keepdims=True)
+    x = grey + (x - grey) * 2.0 * colour
+    mean = x.mean((1, 2, 3), keepdims=True)
+    return mean + (x - mean) * (contrast + 0.5)

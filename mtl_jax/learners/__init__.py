@@ -15,6 +15,7 @@ from mtl_jax.learners.meta_baseline import meta_baseline
 from mtl_jax.learners.meta_sgd import meta_sgd
 from mtl_jax.learners.metaoptnet import metaoptnet
 from mtl_jax.learners.mtl import mtl
+from mtl_jax.learners.pmf import pmf
 from mtl_jax.learners.proto_maml import proto_maml
 from mtl_jax.learners.protonet import protonet
 from mtl_jax.learners.relation import relation
@@ -44,6 +45,7 @@ __all__ = [
     "meta_sgd",
     "metaoptnet",
     "mtl",
+    "pmf",
     "proto_maml",
     "protonet",
     "r2d2",

@@ -10,11 +10,11 @@ from mtl_jax.learners.checks import check_linear_head, head_features, split_head
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
 from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import objective
-from mtl_jax.learners.parts import change_parts, is_gain, is_shift, parts_of
+from mtl_jax.learners.parts import adapter_of, beside, change_parts, is_gain, is_shift, parts_of
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
 
-Transfer = Literal["scale_shift", "scale", "shift", "film", "full", "none"]
+Transfer = Literal["scale_shift", "scale", "shift", "film", "adapters", "full", "none"]
 
 
 @checks_arguments
@@ -44,23 +44,28 @@ def mtl(
         test_steps: inner steps of `adapt`, as many as in training unless given.
         inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
         transfer: "scale_shift"; "scale" or "shift" alone; "film", a factor and a shift for each channel after its
-            normalisation; "full", all weights of the body move and none is frozen; "none", only the head is learned.
+            normalisation; "adapters", a 1x1 convolution beside each convolution, of zeros at the start, whose outputs
+            are added before the normalisation; "full", all weights of the body move and none is frozen; "none", only
+            the head is learned.
 
     Returns:
-        Learner; theta is {"frozen": the body, "scale", "shift", "head"} with those parts that `transfer` has, or
-        {"body", "head"} under "full"; phi is Adapted(params, stats), the network as it is used.
+        Learner; theta is {"frozen": the body, "scale", "shift", "adapters", "head"} with those parts that `transfer`
+        has, or {"body", "head"} under "full"; phi is Adapted(params, stats), the network as it is used.
 
     Raises:
         ValueError: a setting out of range, an inner optimiser that breaks the meta-gradient, or (in init or while
             tracing) a network without a linear head, or without features, or with nothing that `transfer` could
             change.
 
-    Reference: Sun, Liu, Chua and Schiele 2019, arXiv 1812.02391.
+    Reference: Sun, Liu, Chua and Schiele 2019, arXiv 1812.02391; the form of the adapters: Li, Liu and Bilen 2022,
+    arXiv 2107.00358, who fit them to each task instead.
 
     Note: these networks have no biases but the shifts of their normalisations, and there b' = b + shift is: added
     before a normalisation, a shift would cancel. As in the authors' code, 1x1 convolutions on a residual's skip have
-    no scale; theirs have no shift either, where here the skip's adds to that of the third convolution. The outer
-    rates of scale and shift are a tenth of the head's in the authors' PyTorch code.
+    no scale; theirs have no shift either, where here the skip's adds to that of the third convolution. The same is so
+    of a backbone's other 1x1 convolutions, where a factor for each pair of channels would be as many as the weights; a
+    depthwise convolution has one for each channel. The outer rates of scale and shift are a tenth of the head's in the
+    authors' PyTorch code.
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
@@ -76,9 +81,12 @@ def mtl(
             theta["scale"] = parts_of(body, _gains if transfer == "film" else _kernels)
         if transfer in ("scale_shift", "shift", "film"):
             theta["shift"] = parts_of(body, _shifts)
-        if lacking := [part for part in ("scale", "shift") if theta.get(part, {}) is None]:
+        if transfer == "adapters":
+            theta["adapters"] = parts_of(body, adapter_of)
+        if lacking := [part for part in ("scale", "shift", "adapters") if theta.get(part, {}) is None]:
+            wanted = " or ".join(lacking).replace("adapters", "stand beside")
             raise ValueError(
-                f"transfer {transfer!r} finds nothing to {' or '.join(lacking)} in this network: "
+                f"transfer {transfer!r} finds nothing to {wanted} in this network: "
                 "use a convolutional one, such as resnet12(ways=5), or transfer='full'"
             )
         return theta
@@ -88,7 +96,8 @@ def mtl(
             return theta["body"]
         body = jax.lax.stop_gradient(theta["frozen"])
         scaled = change_parts(body, theta.get("scale", {}), lambda w, s: w * s)
-        return change_parts(scaled, theta.get("shift", {}), lambda b, s: b + s)
+        shifted = change_parts(scaled, theta.get("shift", {}), lambda b, s: b + s)
+        return change_parts(shifted, theta.get("adapters", {}), beside)
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:
         body = body_of(theta)

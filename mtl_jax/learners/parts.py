@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
+
 from mtl_jax.types import Array, PyTree
 
 
@@ -14,6 +16,19 @@ def is_gain(name: str) -> bool:
 def is_shift(name: str) -> bool:
     """Whether a leaf of this name adds to channels: a normalisation's shift, or a layer's bias."""
     return name in ("shift", "bias")
+
+
+def adapter_of(name: str, leaf: Array) -> Array | None:
+    """A 1x1 convolution [in, out] of zeros for a convolution's kernel [k, k, in, out], [1, c] for a depthwise one."""
+    return jnp.zeros(leaf.shape[2:], leaf.dtype) if leaf.ndim == 4 else None
+
+
+def beside(kernel: Array, adapter: Array) -> Array:
+    """The kernel [k, k, in, out] of a convolution and a 1x1 one [in, out] beside it, whose outputs are added.
+
+    A 1x1 convolution sees what the k x k one has in its middle.
+    """
+    return kernel.at[kernel.shape[0] // 2, kernel.shape[1] // 2].add(adapter)
 
 
 def parts_of(tree: PyTree, make: Callable[[str, Array], PyTree], name: str = "") -> PyTree:

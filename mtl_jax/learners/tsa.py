@@ -10,7 +10,7 @@ from mtl_jax.learners.checks import check_above, checked, feature_network
 from mtl_jax.learners.finetune import finetune
 from mtl_jax.learners.inner import check_inner, inner_loop
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objective
-from mtl_jax.learners.parts import change_parts, parts_of
+from mtl_jax.learners.parts import adapter_of, beside, change_parts, parts_of
 from mtl_jax.learners.protonet import class_means, cosine
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
@@ -25,14 +25,6 @@ class TaskAdapted(NamedTuple):
     centres: Array
     present: Array
     stats: Any
-
-
-def beside(kernel: Array, adapter: Array) -> Array:
-    """The kernel [k, k, in, out] of a convolution and a 1x1 one [in, out] beside it, whose outputs are added.
-
-    A 1x1 convolution sees what the k x k one has in its middle.
-    """
-    return kernel.at[kernel.shape[0] // 2, kernel.shape[1] // 2].add(adapter)
 
 
 @checks_arguments
@@ -100,7 +92,7 @@ def tsa(
 
         shape = jax.eval_shape(lambda p: net.apply(p, support_x, None)[0], body)
         d = shape.shape[1]
-        start = {"beside": parts_of(body, _adapter) or {}, "map": jnp.zeros((d, d), shape.dtype)}
+        start = {"beside": parts_of(body, adapter_of) or {}, "map": jnp.zeros((d, d), shape.dtype)}
         parts, _ = inner_loop(support_loss, start, rule, inner_steps, order=1)
         params, _, centres, present, stats = adapted(parts)
         return TaskAdapted(params, parts["map"], centres, present, stats)
@@ -113,7 +105,3 @@ def tsa(
         return logits(z + z @ phi.map, phi.centres, phi.present)
 
     return checked(Learner(source.init, adapt, predict, source.loss), labels_only=True, of_source=True)
-
-
-def _adapter(name: str, leaf: Array) -> Array | None:
-    return jnp.zeros(leaf.shape[2:], leaf.dtype) if leaf.ndim == 4 else None

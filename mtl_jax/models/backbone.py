@@ -42,10 +42,46 @@ def backbone(
     Raises:
         ValueError: ways below 1, or mean and std that are not three numbers each, std above 0.
     """
+    return _model(body, of_images(features, mean, std, pixels, check), width, ways)
+
+
+def over_maps(
+    body: Callable[[Array, Any], dict[str, Any]],
+    features: Callable[[PyTree, Array], Array],
+    width: int,
+    ways: int | None,
+    channels: int,
+) -> Model:
+    """A Model of the maps that a backbone has after one of its blocks: what comes past that block.
+
+    Args:
+        body, features, width, ways: as in `backbone`, of the layers past the block; features takes maps [n, h, w, c].
+        channels: of the maps.
+
+    Returns:
+        Model for x [n, h, w, channels] float.
+
+    Raises:
+        ValueError: ways below 1.
+    """
+
+    def forward(params: PyTree, x: Array) -> Array:
+        x = jnp.asarray(x)
+        if x.ndim != 4 or x.shape[3] != channels or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"this part of a backbone wants maps [n, h, w, {channels}], not {x.dtype} {x.shape}")
+        return features(params, x)
+
+    return _model(body, forward, width, ways)
+
+
+def _model(
+    body: Callable[[Array, Any], dict[str, Any]],
+    forward: Callable[[PyTree, Array], Array],
+    width: int,
+    ways: int | None,
+) -> Model:
     if ways is not None and ways < 1:
         raise ValueError(f"ways must be at least 1, not {ways}")
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(f"mean and std are three numbers each, std above 0, not {tuple(mean)} and {tuple(std)}")
 
     def init(key: Array, x: Array) -> dict[str, Any]:
         body_key, head_key = jax.random.split(key)
@@ -54,22 +90,48 @@ def backbone(
 
     @broadcasting
     def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
+        y = forward(params, x)
+        if "head" in params:
+            y = y @ params["head"]["kernel"] + params["head"]["bias"]
+        return y, None
+
+    return Model(init, apply)
+
+
+def of_images(
+    features: Callable[[PyTree, Array], Array],
+    mean: Sequence[float],
+    std: Sequence[float],
+    pixels: int,
+    check: Callable[[Array], None],
+) -> Callable[[PyTree, Array], Array]:
+    """(params, images [n, h, w, 3 or 1] in [0, 1]) -> what `features` gives of them, normalised; see `backbone`."""
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError(f"mean and std are three numbers each, std above 0, not {tuple(mean)} and {tuple(std)}")
+
+    def forward(params: PyTree, x: Array) -> Array:
         x = jnp.asarray(x)
         if x.ndim != 4 or x.shape[3] not in (1, 3) or not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(
                 f"a backbone wants float images in [0, 1], [n, height, width, 3 or 1], not {x.dtype} {x.shape}"
             )
         check(x)
+        about = jnp.asarray(mean, x.dtype), jnp.asarray(std, x.dtype)
+        return in_chunks(lambda x: features(params, (x - about[0]) / about[1]), x, pixels)  # grey becomes RGB
 
-        def forward(x: Array) -> Array:
-            return features(params, (x - jnp.asarray(mean, x.dtype)) / jnp.asarray(std, x.dtype))  # grey becomes RGB
+    return forward
 
-        y = in_chunks(forward, x, pixels)
-        if "head" in params:
-            y = y @ params["head"]["kernel"] + params["head"]["bias"]
-        return y, None
 
-    return Model(init, apply)
+def check_block(after: int, blocks: int) -> None:
+    """ValueError unless a backbone of so many blocks has one of this number, with another after it."""
+    if not 0 <= after < blocks - 1:
+        raise ValueError(f"after is a block from 0 to {blocks - 2}, one before the last of {blocks}, not {after}")
+
+
+def halves(params: PyTree, after: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A backbone's parameters as (stem and the blocks up to this one, all that comes past it)."""
+    below = {"stem", *(f"block{i}" for i in range(after + 1))}
+    return {k: v for k, v in params.items() if k in below}, {k: v for k, v in params.items() if k not in below}
 
 
 def in_chunks(forward: Callable[[Array], Array], x: Array, pixels: int) -> Array:
@@ -81,12 +143,12 @@ def in_chunks(forward: Callable[[Array], Array], x: Array, pixels: int) -> Array
     A number of images that is a symbol (jax.export) is of a program for every backend: all at once.
 
     Args:
-        forward: [m, h, w, c] -> [m, d], each image by itself.
+        forward: [m, h, w, c] -> [m, ...], each image by itself.
         x: [n, h, w, c].
         pixels: of a chunk.
 
     Returns:
-        [n, d].
+        [n, ...].
     """
     if not isinstance(x.shape[0], int):
         return forward(x)
@@ -97,7 +159,7 @@ def in_chunks(forward: Callable[[Array], Array], x: Array, pixels: int) -> Array
     size = -(-len(x) // chunks)
     y = jnp.pad(x, ((0, chunks * size - len(x)), (0, 0), (0, 0), (0, 0)))
     y = jax.lax.map(forward, y.reshape(chunks, size, *x.shape[1:]))
-    return y.reshape(chunks * size, -1)[: len(x)]
+    return y.reshape(chunks * size, *y.shape[2:])[: len(x)]
 
 
 def fresh_head(key: Array, width: int, ways: int, dtype: Any) -> dict[str, Array]:

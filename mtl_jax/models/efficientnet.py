@@ -1,12 +1,22 @@
 """efficientnet: EfficientNet-Lite, the small backbone that is fast on a CPU."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models.backbone import affine, backbone, convolve_padded, depthwise, fresh_conv, same_padding
+from mtl_jax.models.backbone import (
+    affine,
+    backbone,
+    check_block,
+    convolve_padded,
+    depthwise,
+    fresh_conv,
+    of_images,
+    over_maps,
+    same_padding,
+)
 from mtl_jax.types import Array, Model, PyTree
 
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
@@ -54,7 +64,11 @@ def _eighths(channels: float) -> int:
 
 
 def efficientnet(
-    name: str = "lite0", ways: int | None = None, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+    name: str = "lite0",
+    ways: int | None = None,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+    after: int | None = None,
 ) -> Model:
     """EfficientNet-Lite: inverted residuals with depthwise convolutions, ReLU6, a spatial mean, then a linear head.
 
@@ -64,6 +78,7 @@ def efficientnet(
         name: "lite0", "lite1" or "lite2", made for images of 224, 240 and 260 pixels; any size from 32 on runs.
         ways: outputs of the linear head; None for the features alone.
         mean, std: of the three channels, for x in [0, 1].
+        after: the network past this block alone, over the maps that `efficientnet_maps` gives; the whole unless given.
 
     Returns:
         Model for x [n, height, width, 3 or 1] in [0, 1], which it normalises itself; outputs [n, ways] or features
@@ -71,21 +86,21 @@ def efficientnet(
         batch normalisation folded in, so that every image is independent ("norm frozen"); and, given `ways`, head.
 
     Raises:
-        ValueError: an unknown name, ways below 1, or inputs that are no float images of at least 32x32.
+        ValueError: an unknown name, ways below 1, a block that it does not have, or inputs that are no float images of
+            at least 32x32 (no such maps).
 
     Reference: Tan and Le 2019, arXiv 1905.11946. Lite drops squeeze-excitation and has ReLU6 for swish: Liu 2020,
     Higher accuracy on vision models with EfficientNet-Lite, TensorFlow blog.
 
     Note: the authors' convolutions pad as TensorFlow's SAME does; so do these. There is no dropout before the head.
     """
-    if name not in SCALES:
-        raise ValueError(f"unknown EfficientNet {name!r}: choose one of {', '.join(SCALES)}")
-    plan = tuple(blocks(name))
+    plan = _plan(name, after)
+    first = 0 if after is None else after + 1
 
     def body(key: Array, dtype: Any) -> dict[str, Any]:
         keys = iter(jax.random.split(key, 3 * len(plan) + 2))
-        params: dict[str, Any] = {"stem": fresh_conv(next(keys), 3, 3, STEM, dtype)}
-        for i, block in enumerate(plan):
+        params: dict[str, Any] = {} if first else {"stem": fresh_conv(next(keys), 3, 3, STEM, dtype)}
+        for i, block in list(enumerate(plan))[first:]:
             wide = block.channels * block.expand
             expand = {"expand": fresh_conv(next(keys), 1, block.channels, wide, dtype)} if block.expand > 1 else {}
             params[f"block{i}"] = {
@@ -96,19 +111,67 @@ def efficientnet(
         return {**params, "last": fresh_conv(next(keys), 1, plan[-1].out, FEATURES, dtype)}
 
     def features(params: PyTree, x: Array) -> Array:
-        stem = params["stem"]
-        x = _relu6(affine(stem, convolve_padded(x, stem["kernel"], 2, _same(x, 3, 2))))
-        for i, block in enumerate(plan):
-            layers, y = params[f"block{i}"], x
-            if block.expand > 1:
-                y = _relu6(affine(layers["expand"], _mix(y, layers["expand"]["kernel"])))
-            deep = layers["depthwise"]
-            y = depthwise(y, deep["kernel"], block.stride, _same(y, block.size, block.stride))
-            y = affine(layers["project"], _mix(_relu6(affine(deep, y)), layers["project"]["kernel"]))
-            x = x + y if block.stride == 1 and block.channels == block.out else y
+        for i, block in list(enumerate(plan))[first:]:
+            x = _apply_block(block, params[f"block{i}"], x)
         return _relu6(affine(params["last"], _mix(x, params["last"]["kernel"]))).mean((1, 2))
 
-    return backbone(body, features, FEATURES, ways, mean, std, PIXELS, _check)
+    if first:
+        return over_maps(body, features, FEATURES, ways, plan[first].channels)
+    return backbone(
+        body, lambda params, x: features(params, _stem(params, x)), FEATURES, ways, mean, std, PIXELS, _check
+    )
+
+
+def efficientnet_maps(
+    name: str, after: int, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+) -> Callable[[PyTree, Array], Array]:
+    """What EfficientNet-Lite has after one of its blocks, for the network past it: efficientnet(name, after=after).
+
+    efficientnet(name)(x) = efficientnet(name, after=after)(efficientnet_maps(name, after)(x))
+
+    Args:
+        name, mean, std: as in `efficientnet`.
+        after: the block, from 0.
+
+    Returns:
+        (params with stem and block0 to that one, x [n, height, width, 3 or 1] in [0, 1]) -> maps [n, h, w, c].
+
+    Raises:
+        ValueError: an unknown name, a block that it does not have, or other inputs.
+    """
+    plan = _plan(name, after)
+
+    def maps(params: PyTree, x: Array) -> Array:
+        x = _stem(params, x)
+        for i, block in enumerate(plan[: after + 1]):
+            x = _apply_block(block, params[f"block{i}"], x)
+        return x
+
+    return of_images(maps, mean, std, PIXELS, _check)
+
+
+def _plan(name: str, after: int | None) -> tuple[Block, ...]:
+    if name not in SCALES:
+        raise ValueError(f"unknown EfficientNet {name!r}: choose one of {', '.join(SCALES)}")
+    plan = tuple(blocks(name))
+    if after is not None:
+        check_block(after, len(plan))
+    return plan
+
+
+def _stem(params: PyTree, x: Array) -> Array:
+    stem = params["stem"]
+    return _relu6(affine(stem, convolve_padded(x, stem["kernel"], 2, _same(x, 3, 2))))
+
+
+def _apply_block(block: Block, layers: PyTree, x: Array) -> Array:
+    y = x
+    if block.expand > 1:
+        y = _relu6(affine(layers["expand"], _mix(y, layers["expand"]["kernel"])))
+    deep = layers["depthwise"]
+    y = depthwise(y, deep["kernel"], block.stride, _same(y, block.size, block.stride))
+    y = affine(layers["project"], _mix(_relu6(affine(deep, y)), layers["project"]["kernel"]))
+    return x + y if block.stride == 1 and block.channels == block.out else y
 
 
 def _check(x: Array) -> None:

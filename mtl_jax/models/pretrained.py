@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models.backbone import fresh_head
+from mtl_jax.models.backbone import fresh_head, halves
 from mtl_jax.models.convert import Tensors, convert, tell_architecture
-from mtl_jax.models.efficientnet import efficientnet
+from mtl_jax.models.efficientnet import efficientnet, efficientnet_maps
 from mtl_jax.models.info import INFO, BackboneInfo
 from mtl_jax.models.keep import kept
-from mtl_jax.models.resnet import resnet
+from mtl_jax.models.resnet import resnet, resnet_maps
 from mtl_jax.models.unpickle import load_legacy
 from mtl_jax.models.vit import vit
 from mtl_jax.types import Array, Model, PyTree
@@ -27,6 +27,10 @@ BUILD: dict[str, Callable[..., Model]] = {
     **{name: partial(efficientnet, name) for name in ("lite0", "lite1", "lite2")},
     **{f"resnet{depth}": partial(resnet, depth) for depth in (18, 50)},
     **{f"vit_{size}16": partial(vit, size) for size in ("s", "b")},
+}
+MAPS: dict[str, Callable[..., Callable[[PyTree, Array], Array]]] = {
+    **{name: partial(efficientnet_maps, name) for name in ("lite0", "lite1", "lite2")},
+    **{f"resnet{depth}": partial(resnet_maps, depth) for depth in (18, 50)},
 }
 
 
@@ -37,6 +41,7 @@ def pretrained(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    after: int | None = None,
 ) -> tuple[Model, PyTree]:
     """A backbone with weights trained elsewhere, frozen moments and all: every image is independent ("norm frozen").
 
@@ -50,6 +55,7 @@ def pretrained(
             those of a config.json beside the file (as timm writes it) are taken, else those of `pretrained_info`.
         cache_dir: where a package's weights are kept as a plain .npz once read; $MTL_JAX_CACHE or the user's cache
             folder unless given.
+        after: the network past this block alone, over the maps of `pretrained_maps`; the whole unless given.
 
     Returns:
         (net, params): params are a dict of float32 arrays. `net.init(key, x)` gives copies of the same arrays, with a
@@ -59,32 +65,80 @@ def pretrained(
 
     Raises:
         ValueError: in one line: an unknown name, a package that is not installed, weights that are not those expected,
-            a file that is damaged or of no known architecture, tensors missing, left over or of other shapes, or both
-            ways and classifier.
+            a file that is damaged or of no known architecture, tensors missing, left over or of other shapes, both ways
+            and classifier, or a block that it does not have.
     """
     if ways is not None and classifier:
         raise ValueError("a network has one head: give ways or classifier, not both")
     name = os.fspath(source)
+    architecture, tree, settings = _read(name, mean, std, cache_dir)
+    extra = {"grid": round((len(tree["positions"]) - 1) ** 0.5)} if "positions" in tree else {}
+    params = {part: layer for part, layer in tree.items() if part != "head" or classifier}
+    classes = len(tree["head"]["bias"]) if classifier and "head" in tree else None
+    if classifier and classes is None:
+        raise ValueError(f"{name} has no classifier: leave classifier out")
+    build = partial(BUILD[architecture], **settings, **extra)
+    _check(name, architecture, build(ways=classes), params)
+    ways_of_net = classes if ways is None else ways
+    if after is None:
+        net = build(ways=ways_of_net)
+    else:
+        _check_maps(architecture)
+        net, params = build(ways=ways_of_net, after=after), halves(params, after)[1]
+
+    def init(key: Array, x: Array) -> PyTree:
+        fresh = jax.tree.map(jnp.array, params)  # copies: a trainer may donate its own
+        return fresh if ways is None else {**fresh, "head": fresh_head(key, INFO[architecture].features, ways, x.dtype)}
+
+    return Model(init, net.apply), jax.tree.map(jnp.asarray, params)
+
+
+def pretrained_maps(
+    source: str | os.PathLike[str],
+    after: int,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> tuple[Callable[[PyTree, Array], Array], PyTree]:
+    """A backbone's stem and blocks up to one, whose maps are made once where only what comes past them is trained.
+
+    pretrained(source)(x) = pretrained(source, after=after)(maps(params, x))
+
+    Args:
+        source, mean, std, cache_dir: as in `pretrained`, of EfficientNet-Lite or a ResNet.
+        after: the last block of this part, from 0.
+
+    Returns:
+        (maps, params): maps(params, x) of x float in [0, 1], [n, height, width, 3 or 1], are [n, h, w, c] float, as
+        `ClassPool.from_arrays` keeps them.
+
+    Raises:
+        ValueError: as `pretrained`, or a ViT, which has no maps.
+    """
+    name = os.fspath(source)
+    architecture, tree, settings = _read(name, mean, std, cache_dir)
+    _check_maps(architecture)
+    params = {part: layer for part, layer in tree.items() if part != "head"}
+    _check(name, architecture, BUILD[architecture](**settings), params)
+    return MAPS[architecture](after=after, **settings), jax.tree.map(jnp.asarray, halves(params, after)[0])
+
+
+def _read(
+    name: str, mean: Sequence[float] | None, std: Sequence[float] | None, cache_dir: str | os.PathLike[str] | None
+) -> tuple[str, dict[str, Any], dict[str, Sequence[float]]]:
+    """(Architecture, all parameters, its mean and std) of a named backbone or of a file."""
     if name in INFO and INFO[name].package:
         architecture, tree = name, _named(INFO[name], cache_dir)
     else:
         architecture, tree = _from_file(name)
         mean, std = (given or said for given, said in zip((mean, std), _stated(Path(name)), strict=True))
     info = INFO[architecture]
-    extra = {"grid": round((len(tree["positions"]) - 1) ** 0.5)} if "positions" in tree else {}
-    params = {part: layer for part, layer in tree.items() if part != "head" or classifier}
-    classes = len(tree["head"]["bias"]) if classifier and "head" in tree else None
-    if classifier and classes is None:
-        raise ValueError(f"{name} has no classifier: leave classifier out")
-    build = partial(BUILD[architecture], mean=mean or info.mean, std=std or info.std, **extra)
-    _check(name, architecture, build(ways=classes), params)
-    net = build(ways=classes if ways is None else ways)
+    return architecture, tree, {"mean": mean or info.mean, "std": std or info.std}
 
-    def init(key: Array, x: Array) -> PyTree:
-        fresh = jax.tree.map(jnp.array, params)  # copies: a trainer may donate its own
-        return fresh if ways is None else {**fresh, "head": fresh_head(key, info.features, ways, x.dtype)}
 
-    return Model(init, net.apply), jax.tree.map(jnp.asarray, params)
+def _check_maps(architecture: str) -> None:
+    if architecture not in MAPS:
+        raise ValueError(f"{architecture} has no maps to split after a block: choose one of {', '.join(MAPS)}")
 
 
 def _from_file(name: str) -> tuple[str, dict[str, Any]]:

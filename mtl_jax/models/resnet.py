@@ -1,12 +1,21 @@
 """resnet: the residual networks of ImageNet, in torchvision's layout."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models.backbone import IMAGENET, affine, backbone, convolve_padded, fresh_conv
+from mtl_jax.models.backbone import (
+    IMAGENET,
+    affine,
+    backbone,
+    check_block,
+    convolve_padded,
+    fresh_conv,
+    of_images,
+    over_maps,
+)
 from mtl_jax.models.winograd import winograd, winograd_pays
 from mtl_jax.types import Array, Model, PyTree
 
@@ -46,6 +55,7 @@ def resnet(
     ways: int | None = None,
     mean: Sequence[float] = IMAGENET[0],
     std: Sequence[float] = IMAGENET[1],
+    after: int | None = None,
 ) -> Model:
     """ResNet-18 or ResNet-50: a 7x7 convolution, a pool, four stages of residual blocks, a spatial mean, a linear head.
 
@@ -55,6 +65,7 @@ def resnet(
         depth: 18 or 50.
         ways: outputs of the linear head; None for the features alone.
         mean, std: of the three channels, for x in [0, 1].
+        after: the network past this block alone, over the maps that `resnet_maps` gives; the whole unless given.
 
     Returns:
         Model for x [n, height, width, 3 or 1] in [0, 1], made for 224 pixels; outputs [n, ways], or features [n, 512]
@@ -63,21 +74,21 @@ def resnet(
         and, given `ways`, head.
 
     Raises:
-        ValueError: an unknown depth, ways below 1, or inputs that are no float images of at least 32x32.
+        ValueError: an unknown depth, ways below 1, a block that it does not have, or inputs that are no float images of
+            at least 32x32 (no such maps).
 
     Reference: He et al. 2015, arXiv 1512.03385.
 
     Note: as in torchvision, ResNet-50's stride is in its 3x3 convolutions; the paper has it in the first 1x1.
     """
-    if depth not in DEPTHS:
-        raise ValueError(f"unknown ResNet depth {depth}: choose 18 or 50")
-    plan = tuple(blocks(depth))
+    plan = _plan(depth, after)
+    first = 0 if after is None else after + 1
     width = plan[-1].channels[-1]
 
     def body(key: Array, dtype: Any) -> dict[str, Any]:
         keys = iter(jax.random.split(key, 4 * len(plan) + 1))
-        params: dict[str, Any] = {"stem": fresh_conv(next(keys), 7, 3, 64, dtype)}
-        for i, block in enumerate(plan):
+        params: dict[str, Any] = {} if first else {"stem": fresh_conv(next(keys), 7, 3, 64, dtype)}
+        for i, block in list(enumerate(plan))[first:]:
             ends = zip(block.sizes, block.channels[:-1], block.channels[1:], strict=True)
             layers = {f"conv{k}": fresh_conv(next(keys), *end, dtype) for k, end in enumerate(ends)}
             if block.skips:
@@ -86,16 +97,62 @@ def resnet(
         return params
 
     def features(params: PyTree, x: Array) -> Array:
-        x = _pool(jax.nn.relu(_convolve(params["stem"], x, 2)))
-        for i, block in enumerate(plan):
-            layers, y = params[f"block{i}"], x
-            for k, stride in enumerate(block.strides):
-                y = _convolve(layers[f"conv{k}"], y if k == 0 else jax.nn.relu(y), stride)
-            skip = _convolve(layers["skip"], x, max(block.strides)) if block.skips else x
-            x = jax.nn.relu(y + skip)
+        for i, block in list(enumerate(plan))[first:]:
+            x = _apply_block(block, params[f"block{i}"], x)
         return x.mean((1, 2))
 
-    return backbone(body, features, width, ways, mean, std, PIXELS, _check)
+    if first:
+        return over_maps(body, features, width, ways, plan[first].channels[0])
+    return backbone(body, lambda params, x: features(params, _stem(params, x)), width, ways, mean, std, PIXELS, _check)
+
+
+def resnet_maps(
+    depth: int, after: int, mean: Sequence[float] = IMAGENET[0], std: Sequence[float] = IMAGENET[1]
+) -> Callable[[PyTree, Array], Array]:
+    """What ResNet has after one of its blocks, for the network past it: resnet(depth, after=after).
+
+    resnet(depth)(x) = resnet(depth, after=after)(resnet_maps(depth, after)(x))
+
+    Args:
+        depth, mean, std: as in `resnet`.
+        after: the block, from 0.
+
+    Returns:
+        (params with stem and block0 to that one, x [n, height, width, 3 or 1] in [0, 1]) -> maps [n, h, w, c].
+
+    Raises:
+        ValueError: an unknown depth, a block that it does not have, or other inputs.
+    """
+    plan = _plan(depth, after)
+
+    def maps(params: PyTree, x: Array) -> Array:
+        x = _stem(params, x)
+        for i, block in enumerate(plan[: after + 1]):
+            x = _apply_block(block, params[f"block{i}"], x)
+        return x
+
+    return of_images(maps, mean, std, PIXELS, _check)
+
+
+def _plan(depth: int, after: int | None) -> tuple[Block, ...]:
+    if depth not in DEPTHS:
+        raise ValueError(f"unknown ResNet depth {depth}: choose 18 or 50")
+    plan = tuple(blocks(depth))
+    if after is not None:
+        check_block(after, len(plan))
+    return plan
+
+
+def _stem(params: PyTree, x: Array) -> Array:
+    return _pool(jax.nn.relu(_convolve(params["stem"], x, 2)))
+
+
+def _apply_block(block: Block, layers: PyTree, x: Array) -> Array:
+    y = x
+    for k, stride in enumerate(block.strides):
+        y = _convolve(layers[f"conv{k}"], y if k == 0 else jax.nn.relu(y), stride)
+    skip = _convolve(layers["skip"], x, max(block.strides)) if block.skips else x
+    return jax.nn.relu(y + skip)
 
 
 def _check(x: Array) -> None:

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from mtl_jax import ClassPool, Episode, learners, models, sample_episode
-from mtl_jax.app import methods
+from mtl_jax.app import build
 from mtl_jax.app.build import build_learner, over_the_run
 from mtl_jax.app.methods import METHODS, change, resolve_settings
 from mtl_jax.run import checkpoint
@@ -32,7 +32,7 @@ def _small_networks():
         return models.mlp(ways, (8, 6))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(methods, "network", network)
+        patch.setattr(build, "network", network)
         yield
 
 
@@ -84,7 +84,7 @@ def test_every_method_has_a_name_on_the_command_line():
     said = (
         "maml fomaml anil boil cavia meta-sgd mamlpp proto-maml imaml reptile protonet matching relation r2d2 lstm mtl"
     )
-    today = "simpleshot rfs meta-baseline feat metaoptnet simple-cnaps tsa tim bdcspn"
+    today = "simpleshot rfs meta-baseline feat metaoptnet simple-cnaps tsa pmf tim bdcspn"
     assert set(METHODS) == {*said.split(), *today.split(), "finetune", "baseline-pp"}
 
 

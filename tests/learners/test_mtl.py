@@ -91,6 +91,7 @@ def test_a_hundred_inner_steps_cost_hardly_more_than_one(key):
         ("scale", {"frozen", "scale", "head"}),
         ("shift", {"frozen", "shift", "head"}),
         ("film", {"frozen", "scale", "shift", "head"}),
+        ("adapters", {"frozen", "adapters", "head"}),
         ("full", {"body", "head"}),
         ("none", {"frozen", "head"}),
     ],
@@ -137,10 +138,57 @@ def test_finite_differences_through_scale_shift_and_head(key):
         assert optax.tree.norm(jax.tree.map(jnp.subtract, exact, cheap)) > 1e-3 * optax.tree.norm(exact)
 
 
+def test_adapters_are_convolutions_beside_and_start_as_the_frozen_network(key):
+    e = episode(key)
+    learner, alone = (learners.mtl(net(), inner_steps=2, transfer=transfer) for transfer in ("adapters", "none"))
+    theta = learner.init(key, e.support_x)
+    adapters = theta["adapters"]["block1"]
+    assert {k: v["kernel"].shape for k, v in adapters.items()} == dict.fromkeys(
+        ("conv0", "conv1", "conv2", "skip"), (4, 4)
+    )
+    start = learner.adapt(theta, e.support_x, e.support_y)
+    want = alone.adapt({k: theta[k] for k in ("frozen", "head")}, e.support_x, e.support_y)
+    jax.tree.map(np.testing.assert_array_equal, start.params, want.params)
+    moved = theta | {"adapters": jax.tree.map(lambda a: a + 0.3, theta["adapters"])}
+    centre = np.zeros((3, 3, 4, 4))
+    centre[1, 1] = 0.3
+    kernel = learner.adapt(moved, e.support_x, e.support_y).params["block1"]["conv1"]["kernel"]
+    np.testing.assert_allclose(kernel - theta["frozen"]["block1"]["conv1"]["kernel"], centre, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("transfer", "shapes"),
+    [
+        ("scale_shift", {("scale", "depthwise/kernel"): (1, 1152)}),
+        ("film", {("scale", f"{layer}/scale"): (c,) for layer, c in (("expand", 1152), ("project", 320))}),
+        ("adapters", {("adapters", "expand/kernel"): (192, 1152), ("adapters", "depthwise/kernel"): (1, 1152)}),
+    ],
+)
+def test_every_transfer_finds_its_parts_past_a_backbones_block(key, transfer, shapes):
+    upper = models.efficientnet("lite0", 3, after=14)
+    maps = jax.random.uniform(key, (6, 2, 2, 192))
+    e = Episode(maps, jnp.arange(6) % 3, maps, jnp.arange(6) % 3, jnp.arange(3))
+    learner = learners.mtl(upper, inner_steps=1, transfer=transfer)
+    theta = learner.init(key, maps)
+    for (part, place), shape in shapes.items():
+        layer, leaf = place.split("/")
+        assert theta[part]["block15"][layer][leaf].shape == shape
+    if transfer != "adapters":
+        assert {*theta["shift"]["block15"]} == {"expand", "depthwise", "project"}
+    grads = jax.grad(lambda t: learner.loss(t, e)[0])(theta)
+    for part in {*theta} - {"frozen"}:
+        assert optax.tree.norm(grads[part]) > 0
+
+
 @pytest.mark.parametrize("transfer", ["scale_shift", "scale", "film"])
 def test_a_network_with_nothing_to_scale_is_refused(key, transfer):
     with pytest.raises(ValueError, match=f"transfer '{transfer}' finds nothing to scale"):
         learners.mtl(models.mlp(3, (4,)), transfer=transfer).init(key, jnp.ones((3, 2)))
+
+
+def test_a_network_without_convolutions_has_no_adapters(key):
+    with pytest.raises(ValueError, match="transfer 'adapters' finds nothing to stand beside"):
+        learners.mtl(models.mlp(3, (4,)), transfer="adapters").init(key, jnp.ones((3, 2)))
 
 
 def test_a_transfer_of_another_name_is_refused():

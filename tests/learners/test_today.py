@@ -13,9 +13,9 @@ from sklearn.svm import LinearSVC
 from mtl_jax import Episode, Model, learners, models
 from mtl_jax.learners.feat import attend
 from mtl_jax.learners.metaoptnet import dual_shares
+from mtl_jax.learners.parts import beside
 from mtl_jax.learners.simple_cnaps import mahalanobis
 from mtl_jax.learners.tim import information_loss
-from mtl_jax.learners.tsa import beside
 
 D, WAYS, SHOTS, QUERIES = 6, 3, 4, 5
 
@@ -226,6 +226,19 @@ class TestTsa:
         assert moved[1, 1].any()
         assert not moved.at[1, 1].set(0).any()
         jax.tree.map(np.testing.assert_array_equal, phi.params["norm1"], theta["net"]["norm1"])
+
+    def test_past_a_backbones_block_depthwise_convolutions_get_one_number_per_channel(self, key):
+        maps = jax.random.uniform(key, (6, 2, 2, 192))
+        learner = learners.tsa(models.efficientnet(after=14), 7, inner_steps=1)
+        theta = learner.init(key, maps)
+        phi = learner.adapt(theta, maps, jnp.repeat(jnp.arange(3, dtype=jnp.int32), 2))
+        before, after = theta["net"]["block15"], phi.params["block15"]
+        for layer in ("expand", "depthwise", "project"):
+            middle = after[layer]["kernel"].shape[0] // 2
+            moved = after[layer]["kernel"] - before[layer]["kernel"]
+            assert moved[middle, middle].any()
+            assert not moved.at[middle, middle].set(0).any()
+            np.testing.assert_array_equal(after[layer]["shift"], before[layer]["shift"])
 
 
 class TestTransductive:

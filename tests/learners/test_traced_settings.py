@@ -11,7 +11,7 @@ import pytest
 from mtl_jax import Episode, learners, models
 
 SOURCE = ("finetune", "baseline_pp", "simpleshot", "rfs", "tsa", "tim", "bdcspn")
-FEATURES = ("protonet", "proto_maml", "matching", "r2d2", "meta_baseline", "feat", "metaoptnet", *SOURCE)
+FEATURES = ("protonet", "proto_maml", "matching", "r2d2", "meta_baseline", "feat", "metaoptnet", "pmf", *SOURCE)
 GIVEN = {"temperature": 2.0, "scale": 3.0, "label_smoothing": 0.2, "first_order_until": 0.3, "progress": 0.05}
 
 
@@ -32,9 +32,11 @@ def test_it_may_be_traced(key, name, argument, value):
     pictures = name in ("mtl", "relation")
     x = jax.random.normal(key, (2, 6, *((16, 16, 1) if pictures else (5,))))
     task = Episode(x[0], y, x[1], y, jnp.arange(3, dtype=jnp.int32))
-    net = models.conv4(3, 4, downsample="stride") if pictures else models.mlp(None if name in FEATURES else 3, (6,))
-    steps = {"inner_steps": 2} if "inner_steps" in inspect.signature(getattr(learners, name)).parameters else {}
-    extra = {"classes": 7} if name in SOURCE else {}
+    outputs = None if name in FEATURES else 3
+    net = models.conv4(outputs, 4, downsample="stride") if pictures else models.mlp(outputs, (6,))
+    own = inspect.signature(getattr(learners, name)).parameters
+    steps = {"inner_steps": 2} if "inner_steps" in own else {"test_steps": 2} if "test_steps" in own else {}
+    extra = {"classes": 7} if name in SOURCE else {"pseudo_queries": "none"} if name == "pmf" else {}
 
     def result(value):
         learner = getattr(learners, name)(net, **steps, **extra, **{argument: value})

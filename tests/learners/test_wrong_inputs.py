@@ -22,6 +22,7 @@ METRIC = (
     "feat",
     "metaoptnet",
     "simple_cnaps",
+    "pmf",
 )
 TRANSFER = ("finetune", "baseline_pp", "simpleshot", "rfs", "tsa", "tim", "bdcspn")
 STEPS = {"inner_steps": 2}
@@ -56,6 +57,8 @@ def build(name, ways=3, pictures=False, **given):
     if name in HEAD:
         return make(net, **steps, **given)
     extra = {"classes": 20} if name in TRANSFER else {"width": 4} if name == "relation" else {}
+    if name == "pmf":
+        extra = {"test_steps": 2, "pseudo_queries": "none"}  # vectors cannot be moved
     return make(net, **steps, **extra, ways=ways, **given)
 
 

@@ -102,3 +102,29 @@ def test_every_image_is_independent_and_grey_is_three_equal_channels(key):
 def test_bad_settings_and_inputs(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("after", [0, 10, 14])
+def test_what_comes_past_a_block_over_its_maps_is_the_whole(key, after):
+    x = jax.random.uniform(key, (2, 36, 32, 3))
+    whole, upper = models.efficientnet("lite0", 3), models.efficientnet("lite0", 3, after=after)
+    params = whole.init(key, x)
+    maps = models.efficientnet_maps("lite0", after)(params, x)
+    np.testing.assert_allclose(upper.apply(params, maps)[0], whole.apply(params, x)[0], rtol=1e-4, atol=1e-5)
+    blocks = {f"block{i}" for i in range(after + 1, 16)}
+    assert set(jax.eval_shape(upper.init, key, maps)) == {*blocks, "last", "head"}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: models.efficientnet(after=15), "after is a block from 0 to 14, .* last of 16, not 15"),
+        (lambda: models.efficientnet_maps("lite0", -1), "after is a block"),
+        (lambda: models.efficientnet_maps("lite9", 1), "unknown EfficientNet 'lite9'"),
+        (lambda: models.efficientnet_maps("lite0", 1)({}, jnp.zeros((1, 8, 8, 3))), "at least 32x32"),
+        (lambda: models.efficientnet(after=10).apply({}, jnp.zeros((1, 8, 8, 80))), r"wants maps \[n, h, w, 112\]"),
+    ],
+)
+def test_blocks_and_maps_that_do_not_fit(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

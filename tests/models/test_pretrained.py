@@ -123,6 +123,28 @@ def test_learners_start_from_the_weights_and_a_classifier_is_kept_on_demand(tmp_
         models.pretrained("lite0", 5, classifier=True)
 
 
+@lite0_package
+def test_a_backbone_split_after_a_block_is_the_whole(tmp_path, key):
+    x = jax.random.uniform(key, (2, 32, 32, 3))
+    net, params = models.pretrained("lite0", cache_dir=tmp_path)
+    maps, below = models.pretrained_maps("lite0", 12, cache_dir=tmp_path)
+    upper, above = models.pretrained("lite0", 5, after=12, cache_dir=tmp_path)
+    assert {*below, *above} == {*params}
+    assert not {*below} & {*above}
+    z = maps(below, x)
+    np.testing.assert_allclose(upper.apply(above, z)[0], net.apply(params, x)[0], rtol=1e-4, atol=1e-5)
+    theta = upper.init(key, z)
+    assert upper.apply(theta, z)[0].shape == (2, 5)
+    jax.tree.map(np.testing.assert_array_equal, {k: v for k, v in theta.items() if k != "head"}, above)
+
+
+def test_a_network_without_maps_is_not_split(tmp_path):
+    file = saved(tmp_path / "vit.safetensors", Names("vit_s16"))
+    for split in (models.pretrained, models.pretrained_maps):
+        with pytest.raises(ValueError, match="vit_s16 has no maps to split after a block: choose one of lite0"):
+            split(file, after=1)
+
+
 def test_mean_and_std_are_given_or_stand_beside_the_file(tmp_path):
     path = saved(tmp_path / "weights.safetensors", Names("resnet18"))
     usual = some_features(*models.pretrained(path))

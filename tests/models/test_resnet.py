@@ -60,8 +60,22 @@ def test_it_is_as_large_as_torchvisions(key, depth, millions, features):
     [
         (lambda: models.resnet(34), "unknown ResNet depth 34"),
         (lambda: models.resnet(18).apply({}, jnp.zeros((1, 32, 16, 3))), "at least 32x32"),
+        (lambda: models.resnet(18, after=7), "after is a block from 0 to 6"),
+        (lambda: models.resnet_maps(34, 0), "unknown ResNet depth 34"),
     ],
 )
 def test_bad_settings_and_inputs(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize(("depth", "after"), [(18, 5), (50, 14)])
+def test_what_comes_past_a_block_over_its_maps_is_the_whole(key, depth, after):
+    x = jax.random.uniform(key, (2, 36, 32, 3))
+    whole, upper = models.resnet(depth, 3), models.resnet(depth, 3, after=after)
+    params = whole.init(key, x)
+    maps = models.resnet_maps(depth, after)(params, x)
+    want = whole.apply(params, x)[0]
+    np.testing.assert_allclose(upper.apply(params, maps)[0], want, atol=1e-5 * float(jnp.abs(want).max()))
+    blocks = {f"block{i}" for i in range(after + 1, {18: 8, 50: 16}[depth])}
+    assert set(jax.eval_shape(upper.init, key, maps)) == {*blocks, "head"}
