@@ -33,8 +33,7 @@ from mtl_jax.run.metrics import ci95, write_json
 TASKS, QUERIES, RATE = 200, 15, 0.1
 
 
-def auroc(known: np.ndarray, strange: np.ndarray) -> float:
-    """The share of pairs of a known and a strange one whose known one has the larger value."""
+def auroc(known: np.ndarray, strange: np.ndarray) -> float:  # share of pairs whose known one has the larger value
     return float(mannwhitneyu(known, strange).statistic / (len(known) * len(strange)))
 
 
@@ -47,15 +46,15 @@ def judge(support: np.ndarray, y: np.ndarray, known: np.ndarray, strange: np.nda
     logits = [-SHARPNESS * (np.square(part[:, None] - means).sum(-1) - excess) for part in (known, strange)]
     shares = [np.asarray(jax.nn.softmax(expected.temperature * part, axis=-1)).max(1) for part in logits]
     known_rejected, others_rejected = (float((part.max(1) < least).mean()) for part in logits)
-    found = {"auroc": auroc(*(part.max(1) for part in logits)), "auroc_by_probability": auroc(*shares)}
-    return found | {"known_rejected": known_rejected, "others_rejected": others_rejected}
+    areas = {"auroc": auroc(*(part.max(1) for part in logits)), "auroc_by_probability": auroc(*shares)}
+    return areas | {"known_rejected": known_rejected, "others_rejected": others_rejected}
 
 
 def measure(classes: list[np.ndarray], others: np.ndarray | None, ways: int, shots: int) -> dict[str, float]:
     """Means over TASKS tasks, with 95 % intervals; others are as many further classes where none are given."""
-    rng, rows = np.random.default_rng(0), []
+    rng, rows, many = np.random.default_rng(0), [], 2 * ways if others is None else ways
     for _ in range(TASKS):
-        drawn = rng.permutation(len(classes))[: ways if others is not None else 2 * ways]
+        drawn = rng.permutation(len(classes))[:many]
         parts = [classes[k][rng.permutation(len(classes[k]))[: shots + QUERIES]] for k in drawn]
         strange = np.concatenate([p[:QUERIES] for p in parts[ways:]]) if others is None else rng.permutation(others)
         support, known = (np.concatenate([p[a:b] for p in parts[:ways]]) for a, b in ((0, shots), (shots, None)))
@@ -67,19 +66,18 @@ def measure(classes: list[np.ndarray], others: np.ndarray | None, ways: int, sho
 def main() -> None:
     """Measure pictures, and sentences where their file is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clinc", type=Path, help="the authors' data_full.json")
-    parser.add_argument("--out", type=Path, default=Path("experiments/results/none_of_these.json"))
+    for flag, usual in (("--clinc", None), ("--out", Path("experiments/results/none_of_these.json"))):
+        parser.add_argument(flag, type=Path, default=usual)
     args = parser.parse_args()
     pool, _ = features("cifar_fs")
-    x, start = np.asarray(pool.x), [*np.asarray(pool.start).tolist(), len(pool.x)]
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    x, start = np.array(pool.x), [*np.asarray(pool.start).tolist(), len(pool.x)]
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
     data = {"pictures": ([x[a:b] for a, b in itertools.pairwise(start)], None, 5)}
     if args.clinc is not None:
         rows = json.loads(args.clinc.read_text(encoding="utf-8"))
-        vectors = encoded([text for text, _ in rows["test"] + rows["oos_test"]], ENCODER, cache_folder())
+        seen, strange = (encoded([t for t, _ in rows[k]], ENCODER, cache_folder()) for k in ("test", "oos_test"))
         intents = np.array([label for _, label in rows["test"]])
-        known = [vectors[: len(intents)][intents == label] for label in np.unique(intents)]
-        data["sentences"] = (known, vectors[len(intents) :], 10)
+        data["sentences"] = ([seen[intents == label] for label in np.unique(intents)], strange, 10)
     found = []
     for (name, (classes, others, ways)), shots in itertools.product(data.items(), (2, 5, 10)):
         found.append({"data": name, "ways": ways, "shots": shots, **measure(classes, others, ways, shots)})
