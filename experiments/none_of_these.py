@@ -33,7 +33,8 @@ from mtl_jax.run.metrics import ci95, write_json
 TASKS, QUERIES, RATE = 200, 15, 0.1
 
 
-def auroc(known: np.ndarray, strange: np.ndarray) -> float:  # share of pairs whose known one has the larger value
+def auroc(known: np.ndarray, strange: np.ndarray) -> float:
+    """The share of pairs whose known one has the larger value."""
     return float(mannwhitneyu(known, strange).statistic / (len(known) * len(strange)))
 
 
