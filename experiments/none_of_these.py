@@ -46,9 +46,9 @@ def judge(support: np.ndarray, y: np.ndarray, known: np.ndarray, strange: np.nda
     least = threshold(expected.confidences, RATE)
     logits = [-SHARPNESS * (np.square(part[:, None] - means).sum(-1) - excess) for part in (known, strange)]
     shares = [np.asarray(jax.nn.softmax(expected.temperature * part, axis=-1)).max(1) for part in logits]
-    known_rejected, others_rejected = (float((part.max(1) < least).mean()) for part in logits)
+    low = [float((part.max(1) < least).mean()) for part in logits]
     areas = {"auroc": auroc(*(part.max(1) for part in logits)), "auroc_by_probability": auroc(*shares)}
-    return areas | {"known_rejected": known_rejected, "others_rejected": others_rejected}
+    return areas | {"known_rejected": low[0], "others_rejected": low[1]}
 
 
 def measure(classes: list[np.ndarray], others: np.ndarray | None, ways: int, shots: int) -> dict[str, float]:
@@ -71,9 +71,8 @@ def main() -> None:
         parser.add_argument(flag, type=Path, default=usual)
     args = parser.parse_args()
     pool, _ = features("cifar_fs")
-    x, start = np.array(pool.x), [*np.asarray(pool.start).tolist(), len(pool.x)]
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    data = {"pictures": ([x[a:b] for a, b in itertools.pairwise(start)], None, 5)}
+    x = np.asarray(pool.x) / np.linalg.norm(pool.x, axis=1, keepdims=True)
+    data = {"pictures": (np.split(x, np.asarray(pool.start)[1:]), None, 5)}
     if args.clinc is not None:
         rows = json.loads(args.clinc.read_text(encoding="utf-8"))
         seen, strange = (encoded([t for t, _ in rows[k]], ENCODER, cache_folder()) for k in ("test", "oos_test"))
