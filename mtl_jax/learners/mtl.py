@@ -9,7 +9,7 @@ import optax
 from mtl_jax.learners.checks import check_linear_head, head_features, split_head
 from mtl_jax.learners.inner import check_inner, inner_loop, inner_optimizer_or_sgd, linear
 from mtl_jax.learners.maml import Adapted, learner_from_solver
-from mtl_jax.learners.objective import objective
+from mtl_jax.learners.objective import Loss, objective
 from mtl_jax.learners.parts import adapter_of, beside, change_parts, is_gain, is_shift, parts_of
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Array, Learner, Model, PyTree
@@ -26,6 +26,7 @@ def mtl(
     test_steps: int | None = 100,
     inner_optimizer: optax.GradientTransformation | None = None,
     transfer: Transfer = "scale_shift",
+    loss: Loss | None = None,
 ) -> Learner:
     """Meta-transfer learning: a frozen network, meta-learned scales and shifts of it, and a head that adapts.
 
@@ -47,6 +48,7 @@ def mtl(
             normalisation; "adapters", a 1x1 convolution beside each convolution, of zeros at the start, whose outputs
             are added before the normalisation; "full", all weights of the body move and none is frozen; "none", only
             the head is learned.
+        loss: as in `maml`.
 
     Returns:
         Learner; theta is {"frozen": the body, "scale", "shift", "adapters", "head"} with those parts that `transfer`
@@ -104,12 +106,12 @@ def mtl(
         features, stats = head_features(net, body, theta["head"], support_x)
 
         def support_loss(head: PyTree) -> Array:
-            return objective(linear(head, features), support_y)[0]
+            return objective(linear(head, features), support_y, loss)[0]
 
         head, _ = inner_loop(support_loss, theta["head"], rule, steps, order)
         return Adapted({**body, "head": head}, stats)
 
-    return learner_from_solver(net, init, solve, inner_steps, test_steps)
+    return learner_from_solver(net, init, solve, inner_steps, test_steps, loss)
 
 
 def _kernels(name: str, leaf: Array) -> Array | None:

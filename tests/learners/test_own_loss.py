@@ -10,7 +10,7 @@ from mtl_jax import Episode, learners, models
 
 METHODS = {
     "boil": {}, "meta_sgd": {}, "cavia": {"context": 4}, "imaml": {}, "mamlpp": {}, "reptile": {}, "lstm": {},
-    "maml": {}, "fomaml": {}, "anil": {},
+    "maml": {}, "fomaml": {}, "anil": {}, "mtl": {"transfer": "none", "test_steps": 2},
 }  # fmt: skip
 
 
@@ -55,5 +55,5 @@ def test_a_loss_without_slope_adapts_nothing(name, key):
     still, adapted = (own.predict(theta, p, e.query_x) for p in (phi, moved))
     assert not np.allclose(still, adapted)
     if name != "cavia":  # whose network has a context of its own
-        params = theta.get("net", theta)
+        params = {**theta["frozen"], "head": theta["head"]} if name == "mtl" else theta.get("net", theta)
         np.testing.assert_allclose(still, net.apply(params, e.query_x)[0], rtol=1e-5, atol=1e-6)
