@@ -29,7 +29,7 @@ class Workload(NamedTuple):
 
 MAML = ("loop", "vmap", "higher", "torchopt", "compiled")
 ROWS = ("rows", "channels_last", "compiled")
-RESNET12 = "--model=resnet12"
+RESNET12 = "--model=resnet12 --width=64"
 WORKLOADS = {
     "A": Workload(
         "MAML, second order, 5-way 1-shot, 15 queries, 8 tasks, 5 inner steps",
