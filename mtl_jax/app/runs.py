@@ -69,7 +69,7 @@ def read_settings(folder: str | PathLike[str]) -> Settings:
         raise FileNotFoundError(
             f"no config.json in {folder}: give the folder of a run that mtl-jax train wrote"
             + (f", the name of weights ({names})" if names else "")
-            + f" or of a backbone ({', '.join(INFO)})"
+            + f" or of a backbone ({', '.join(name for name, about in INFO.items() if about.package)})"
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -45,7 +45,9 @@ def test_a_name_loads_what_was_written_in_float16(made):
 def test_a_folder_of_that_name_comes_first_and_names_are_said(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"no config\.json in small: .*, or the name of weights: small"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no config\.json in small: .*, the name of weights \(small\) or of a backbone \(lite0"
+    ):
         read_settings("small")
 
 
