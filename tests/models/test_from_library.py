@@ -168,7 +168,7 @@ def test_every_cell_trains_evaluates_saves_and_loads(method, library, kind, key,
     learner = getattr(learners, method)(build(library, kind, None if method in HEADLESS else WAYS), **METHODS[method])
     go = {"ways": WAYS, "shots": 1, "queries": 3}
     source = sources.class_batches(16) if "classes" in METHODS[method] else None
-    rule = meta_optimizer(1e-2, 50)
+    rule = meta_optimizer(3e-3, 50)
     run = train(learner, pool, key, steps=50, tasks=2, optimizer=rule, source=source, out=tmp_path / "run", **go)
     like = jax.eval_shape(learner.init, key, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype))
     theta = checkpoint.load_theta(tmp_path / "run" / "checkpoints", like)
