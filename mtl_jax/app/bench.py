@@ -88,6 +88,7 @@ def bench(
         with jax.profiler.trace(str(trace)):
             jax.block_until_ready(compiled(*state, tasks))
     step_ms = statistics.median(times[1:])
+    shares = rates.shares(step_ms)
     memory = compiled.memory_analysis()
     return {
         "step_ms": step_ms,
@@ -99,10 +100,10 @@ def bench(
         "flops": flops,
         "bytes": count_bytes(program),
         "matmul_gflops": rates.matmul_gflops(),
-        "share": rates.shares(step_ms)["matrix"],
+        "share": shares["matrix"],
         "operations": rates.operations,
         "traffic": rates.traffic,
-        "shares": rates.shares(step_ms),
+        "shares": shares,
         "tasks_per_s": 1000 * count / step_ms,
         "task_chunk": chunk,
         "device": jax.devices()[0].device_kind,

@@ -20,13 +20,12 @@ def network(settings: Settings, ways: int | None, maps: bool = False) -> Model:
     """
     of: Any = settings.network  # whose words are checked by its fields' choices
     width = of.width
-    if of.model_file is not None:
-        net = _own_network(of.model_file, ways, maps, width, of.norm)
-        return models.in_bfloat16(net) if of.precision == "bfloat16" else net
     shape = settings.task.image_shape
     if of.model in ("conv4", "resnet12") and shape is not None and len(shape) != 3:
         raise ValueError(f"{of.model} takes images, not inputs of shape {tuple(shape)}: use --model mlp or linear")
-    if of.model == "conv4":
+    if of.model_file is not None:
+        net = _own_network(of.model_file, ways, maps, width, of.norm)
+    elif of.model == "conv4":
         net = models.conv4(ways, width, of.norm, of.downsample or "pool", maps)
     elif maps:
         raise ValueError(f"{settings.learner} compares feature maps, which {of.model} has none of: use conv4")

@@ -85,14 +85,13 @@ def draw_images(key: Array, pool: ClassPool, drawn: Array, each: int) -> Array:
     """Of each class drawn, which inputs: [ways, each] int32, places in pool.x (whose values are not looked at)."""
     base = drawn % pool.classes
     keys = jax.random.split(jax.random.split(key, 3)[1], len(drawn))
+    pick = jax.vmap(lambda k, n: draw_distinct(k, n, pool.largest, each))
     if pool.groups is not None:  # a group first, then one of its inputs
         ends = jnp.append(pool.groups.first[1:], len(pool.groups.start))
-        pick = jax.vmap(lambda k, n: draw_distinct(k, n, pool.largest, each))
         group = pool.groups.first[base][:, None] + pick(keys, (ends - pool.groups.first)[base])
         share = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 1), (each,), jnp.float32))(keys)
         size = pool.groups.size[group]
         return pool.groups.start[group] + jnp.minimum((share * size.astype(share.dtype)).astype(jnp.int32), size - 1)
-    pick = jax.vmap(lambda k, n: draw_distinct(k, n, pool.largest, each))
     which = pick(keys, pool.count[base])
     return pool.start[base][:, None] + which
 

@@ -122,10 +122,22 @@ def of_images(
     return forward
 
 
-def check_block(after: int, blocks: int) -> None:
-    """ValueError unless a backbone of so many blocks has one of this number, with another after it."""
+def first_block(after: int | None, blocks: int) -> int:
+    """The first block past `after`, 0 where it is None; ValueError where no block of so many comes past it."""
+    if after is None:
+        return 0
     if not 0 <= after < blocks - 1:
         raise ValueError(f"after is a block from 0 to {blocks - 2}, one before the last of {blocks}, not {after}")
+    return after + 1
+
+
+def through_blocks(
+    blocks: Sequence[Callable[[PyTree, Array], Array]], params: PyTree, x: Array, first: int = 0
+) -> Array:
+    """The maps that come out of blocks, in order, whose parameters are those of block{first} and on."""
+    for i, block in enumerate(blocks, start=first):
+        x = block(params[f"block{i}"], x)
+    return x
 
 
 def halves(params: PyTree, after: int) -> tuple[dict[str, Any], dict[str, Any]]:

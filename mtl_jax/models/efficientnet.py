@@ -1,6 +1,7 @@
 """efficientnet: EfficientNet-Lite, the small backbone that is fast on a CPU."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,13 +10,14 @@ import jax.numpy as jnp
 from mtl_jax.models.backbone import (
     affine,
     backbone,
-    check_block,
     convolve_padded,
     depthwise,
+    first_block,
     fresh_conv,
     of_images,
     over_maps,
     same_padding,
+    through_blocks,
 )
 from mtl_jax.types import Array, Model, PyTree
 
@@ -94,8 +96,8 @@ def efficientnet(
 
     Note: the authors' convolutions pad as TensorFlow's SAME does; so do these. There is no dropout before the head.
     """
-    plan = _plan(name, after)
-    first = 0 if after is None else after + 1
+    plan = _plan(name)
+    layers, first = _layers(plan), first_block(after, len(plan))
 
     def body(key: Array, dtype: Any) -> dict[str, Any]:
         keys = iter(jax.random.split(key, 3 * len(plan) + 2))
@@ -111,8 +113,7 @@ def efficientnet(
         return {**params, "last": fresh_conv(next(keys), 1, plan[-1].out, FEATURES, dtype)}
 
     def features(params: PyTree, x: Array) -> Array:
-        for i, block in list(enumerate(plan))[first:]:
-            x = _apply_block(block, params[f"block{i}"], x)
+        x = through_blocks(layers[first:], params, x, first)
         return _relu6(affine(params["last"], _mix(x, params["last"]["kernel"]))).mean((1, 2))
 
     if first:
@@ -139,24 +140,19 @@ def efficientnet_maps(
     Raises:
         ValueError: an unknown name, a block that it does not have, or other inputs.
     """
-    plan = _plan(name, after)
-
-    def maps(params: PyTree, x: Array) -> Array:
-        x = _stem(params, x)
-        for i, block in enumerate(plan[: after + 1]):
-            x = _apply_block(block, params[f"block{i}"], x)
-        return x
-
-    return of_images(maps, mean, std, PIXELS, _check)
+    layers = _layers(_plan(name))
+    below = layers[: first_block(after, len(layers))]
+    return of_images(lambda params, x: through_blocks(below, params, _stem(params, x)), mean, std, PIXELS, _check)
 
 
-def _plan(name: str, after: int | None) -> tuple[Block, ...]:
+def _plan(name: str) -> tuple[Block, ...]:
     if name not in SCALES:
         raise ValueError(f"unknown EfficientNet {name!r}: choose one of {', '.join(SCALES)}")
-    plan = tuple(blocks(name))
-    if after is not None:
-        check_block(after, len(plan))
-    return plan
+    return tuple(blocks(name))
+
+
+def _layers(plan: Sequence[Block]) -> list[Callable[[PyTree, Array], Array]]:
+    return [partial(_apply_block, block) for block in plan]
 
 
 def _stem(params: PyTree, x: Array) -> Array:

@@ -1,6 +1,7 @@
 """resnet: the residual networks of ImageNet, in torchvision's layout."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +11,12 @@ from mtl_jax.models.backbone import (
     IMAGENET,
     affine,
     backbone,
-    check_block,
     convolve_padded,
+    first_block,
     fresh_conv,
     of_images,
     over_maps,
+    through_blocks,
 )
 from mtl_jax.models.winograd import winograd, winograd_pays
 from mtl_jax.types import Array, Model, PyTree
@@ -81,8 +83,8 @@ def resnet(
 
     Note: as in torchvision, ResNet-50's stride is in its 3x3 convolutions; the paper has it in the first 1x1.
     """
-    plan = _plan(depth, after)
-    first = 0 if after is None else after + 1
+    plan = _plan(depth)
+    layers, first = _layers(plan), first_block(after, len(plan))
     width = plan[-1].channels[-1]
 
     def body(key: Array, dtype: Any) -> dict[str, Any]:
@@ -97,8 +99,7 @@ def resnet(
         return params
 
     def features(params: PyTree, x: Array) -> Array:
-        for i, block in list(enumerate(plan))[first:]:
-            x = _apply_block(block, params[f"block{i}"], x)
+        x = through_blocks(layers[first:], params, x, first)
         return x.mean((1, 2))
 
     if first:
@@ -123,24 +124,19 @@ def resnet_maps(
     Raises:
         ValueError: an unknown depth, a block that it does not have, or other inputs.
     """
-    plan = _plan(depth, after)
-
-    def maps(params: PyTree, x: Array) -> Array:
-        x = _stem(params, x)
-        for i, block in enumerate(plan[: after + 1]):
-            x = _apply_block(block, params[f"block{i}"], x)
-        return x
-
-    return of_images(maps, mean, std, PIXELS, _check)
+    layers = _layers(_plan(depth))
+    below = layers[: first_block(after, len(layers))]
+    return of_images(lambda params, x: through_blocks(below, params, _stem(params, x)), mean, std, PIXELS, _check)
 
 
-def _plan(depth: int, after: int | None) -> tuple[Block, ...]:
+def _plan(depth: int) -> tuple[Block, ...]:
     if depth not in DEPTHS:
         raise ValueError(f"unknown ResNet depth {depth}: choose 18 or 50")
-    plan = tuple(blocks(depth))
-    if after is not None:
-        check_block(after, len(plan))
-    return plan
+    return tuple(blocks(depth))
+
+
+def _layers(plan: Sequence[Block]) -> list[Callable[[PyTree, Array], Array]]:
+    return [partial(_apply_block, block) for block in plan]
 
 
 def _stem(params: PyTree, x: Array) -> Array:
