@@ -6,8 +6,9 @@ Command: TFDS_DATA_DIR=... python experiments/minutes_to_accuracy.py [RECIPE ...
     first run makes an environment for PyTorch in OUT/venv: torch is a large download.
 Setting: Omniglot, Vinyals split, 28x28, four rotations as classes in training, read through TFDS by both sides,
     conv4-64, Adam 2e-3 on a cosine over the recipe's steps, clipped at 10. protonet: 60-way 1-shot episodes of 5
-    queries, 1,500 steps, to 97 %. maml: second order, 16 tasks of 5-way 1-shot and 5 queries, 1 inner step of 0.4 (3 at
-    test), stride 2, 9,000 steps, to 95 %. Validation: 200 episodes, 5-way 1-shot, 15 queries, every 100 and 250 steps.
+    queries, 1,500 steps, to 97 %. maml: second order, 32 tasks of 5-way 1-shot and 1 query, 1 inner step of 0.4 (3 at
+    test), stride 2, 12,000 steps, to 95 %. Validation: 200 episodes, 5-way 1-shot, every 100 steps with 15 queries, and
+    of maml every 250 with one, as in its paper; its network's accuracy with 15 is taken after the clock has stopped.
     Each process is fresh, and so is the cache of our side, which compiles and decodes all anew. PyTorch: channels_last
     for ProtoNet, torch.func under vmap for MAML.
 Result: the table in docs/performance.md, and experiments/results/minutes_to_accuracy.json.

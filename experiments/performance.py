@@ -101,7 +101,8 @@ def clock(seen: Mapping[str, Any]) -> str:
     """Minutes and steps of one side, or how far it came."""
     if seen["seconds"] is None:
         return f"not in {seen['steps']:,} steps (best {100 * seen['best']:.1f} %)"
-    return f"{seen['seconds'] / 60:.1f} min, {seen['steps']:,} steps"
+    wide = f" ({100 * seen['with_15_queries']:.1f} % with 15 queries)" if "with_15_queries" in seen else ""
+    return f"{seen['seconds'] / 60:.1f} min, {seen['steps']:,} steps{wide}"
 
 
 def on_accelerator(record: Mapping[str, Any]) -> Iterator[str]:

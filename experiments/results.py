@@ -21,7 +21,8 @@ PAPERS = {
     ("protonet", "omniglot", 20, 1): (96.0, None), ("protonet", "omniglot", 20, 5): (98.9, None),
     ("maml", "omniglot", 5, 1): (98.7, 0.4), ("maml", "omniglot", 5, 5): (99.9, 0.1),
     ("maml", "omniglot", 20, 1): (95.8, 0.3), ("maml", "omniglot", 20, 5): (98.9, 0.2),
-    ("fomaml", "omniglot", 5, 1): (98.3, 0.5), ("reptile", "omniglot", 5, 1): (97.68, 0.04),
+    ("fomaml", "omniglot", 5, 1): (98.3, 0.5), ("fomaml", "omniglot", 5, 5): (99.2, 0.2),
+    ("reptile", "omniglot", 5, 1): (97.68, 0.04),
     ("matching", "omniglot", 5, 1): (98.1, None), ("meta-sgd", "omniglot", 5, 1): (99.53, 0.26),
     ("mamlpp", "omniglot", 5, 1): (99.47, None),
     ("protonet", "cifar_fs", 5, 1): (55.5, 0.7), ("protonet", "cifar_fs", 5, 5): (72.0, 0.6),
@@ -29,6 +30,7 @@ PAPERS = {
     ("maml", "cifar_fs", 5, 1): (58.9, 1.9), ("maml", "cifar_fs", 5, 5): (71.5, 1.0),
     ("mtl", "fc100", 5, 1): (43.6, 1.8), ("mtl hard-tasks", "fc100", 5, 1): (45.1, 1.8),
     ("protonet", "fc100", 5, 1): (35.3, 0.6),
+    ("protonet", "mini_imagenet", 5, 1): (49.42, 0.78), ("protonet", "mini_imagenet", 5, 5): (68.20, 0.66),
 }  # fmt: skip
 OVERLAPS = {
     "cifar_fs": "CIFAR-100 holds some images twice, in two classes: 6 of this split's test images are in its training "

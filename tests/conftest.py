@@ -11,8 +11,9 @@ import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
-# Compiling is most of the time of these tests: a third of it goes with LLVM's optimisations, which no test is about.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Compiling is most of the time of these tests: most of that goes with LLVM's optimisations and the newer of XLA's two
+# emitters of a CPU's loops, which no test is about.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
 import hypothesis
 import jax

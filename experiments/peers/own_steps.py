@@ -12,7 +12,7 @@ import statistics
 import time
 from functools import partial
 
-from mtl_jax.run.backend import configure_cpu, use_compilation_cache
+from mtl_jax.run.backend import compiler_options, configure_cpu, use_compilation_cache
 
 configure_cpu()  # before JAX is used
 
@@ -64,7 +64,9 @@ def test_episodes(args):
     )
     theta = learner.init(key, jnp.zeros((1, *args.image)))
     size = {"ways": args.ways, "shots": args.shots, "queries": args.queries}
-    scores = compiled_scores(learner, sources.of_pool(pool, **size), args.episodes, None)
+    source = sources.of_pool(pool, **size)
+    options = compiler_options(jax.eval_shape(source.draws[0], key, source.init(key), pool))
+    scores = compiled_scores(learner, source, args.episodes, None, options)
     program, run = jax.make_jaxpr(scores)(theta, pool, key), scores.lower(theta, pool, key).compile()
     return lambda: evaluate(learner, theta, pool, key, **size, episodes=args.episodes), args.episodes, run, program
 

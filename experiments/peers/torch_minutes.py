@@ -122,8 +122,15 @@ def main():
     pools = read({split: splits[split] for split in ("train", "val")})
     turned = torch.cat([torch.rot90(pools["train"], k, (-2, -1)) for k in range(4)])  # four classes for each
     reading = time.time() - args.began
-    draw, draw_val = drawing(turned, recipe["ways"], recipe["queries"]), drawing(pools["val"], 5, 15)
-    val_tasks = [draw_val() for _ in range(args.episodes)]
+    draw = drawing(turned, recipe["ways"], recipe["queries"])
+    tests = [drawing(pools["val"], 5, queries) for queries in (recipe["val_queries"], 15)]
+    val_tasks, tasks_of_15 = ([one() for _ in range(args.episodes)] for one in tests)
+
+    def accuracy(tasks):
+        with torch.no_grad():
+            right = [(logits(xs, ys, xq).argmax(-1) == yq).float().mean().item() for xs, ys, xq, yq in tasks]
+        return sum(right) / len(right)
+
     model, loss, logits = (maml if args.recipe == "maml" else protonet)(args, recipe)
     opt = torch.optim.Adam(model.parameters(), META_LR)
     rate = torch.optim.lr_scheduler.LambdaLR(opt, lambda k: 0.5 * (1 + math.cos(math.pi * k / recipe["steps"])))
@@ -133,12 +140,9 @@ def main():
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         opt.step()
         rate.step()
-        if step % every == 0 or step == clock.limit:
-            with torch.no_grad():
-                right = [(logits(xs, ys, xq).argmax(-1) == yq).float().mean().item() for xs, ys, xq, yq in val_tasks]
-            if clock.seen(step, sum(right) / len(right)):
-                break
-    clock.report(reading=reading)
+        if (step % every == 0 or step == clock.limit) and clock.seen(step, accuracy(val_tasks)):
+            break
+    clock.report(reading=reading, with_15_queries=accuracy(tasks_of_15))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from mtl_jax.app.settings import Settings, TaskSettings
 from mtl_jax.data.batches import sample_batch
 from mtl_jax.data.episodes import sample_episode
 from mtl_jax.data.pool import ClassPool
+from mtl_jax.run.backend import compiler_options
 from mtl_jax.run.parallel import auto_chunk, meta_gradient, replicate
 from mtl_jax.types import Array, Episode, PyTree
 
@@ -73,7 +74,8 @@ def bench(
 
     state = jax.block_until_ready(replicate((theta, rule.init(theta)), count))
     began = time.perf_counter()
-    traced = jax.jit(step, donate_argnums=(0, 1)).trace(*state, tasks)
+    options = dict(compiler_options(first))
+    traced = jax.jit(step, donate_argnums=(0, 1), compiler_options=options).trace(*state, tasks)
     compiled = traced.lower().compile()
     program = traced.jaxpr.jaxpr
     flops = count_flops(program)

@@ -12,6 +12,7 @@ import numpy as np
 from mtl_jax.data import sources
 from mtl_jax.data.episodes import check_request
 from mtl_jax.learners.objective import query_objective
+from mtl_jax.run.backend import compiler_options
 from mtl_jax.run.metrics import ci95
 from mtl_jax.run.parallel import auto_chunk, map_in_chunks, map_over_devices, replicate
 from mtl_jax.types import Array, Episode, Learner, PyTree, TaskSource
@@ -110,7 +111,8 @@ def evaluate(
         raise ValueError(f"a source of {len(source.draws)} sizes cannot be averaged over: evaluate one size at a time")
     if source.feed is None:
         theta, pool, key = replicate((theta, pool, key), episodes) if jax.process_count() > 1 else (theta, pool, key)
-        seen = compiled_scores(learner, source, episodes, task_chunk)(theta, pool, key)
+        options = compiler_options(jax.eval_shape(source.draws[0], key, source.init(key), pool))
+        seen = compiled_scores(learner, source, episodes, task_chunk, options)(theta, pool, key)
     else:
         seen = _score_feed(learner, source, episodes, task_chunk, theta, pool, key)
     return _summary(jax.device_get(seen), getattr(pool, "classes", 0))
@@ -132,9 +134,15 @@ def score_episodes(
 
 
 @lru_cache(maxsize=16)
-def compiled_scores(learner: Learner, source: TaskSource, episodes: int, chunk: int | None) -> Any:
-    """`score_episodes` with these, compiled: (theta, pool, key) -> what it gives; the last few are kept."""
-    return jax.jit(partial(score_episodes, learner, source, episodes, chunk))
+def compiled_scores(
+    learner: Learner, source: TaskSource, episodes: int, chunk: int | None, options: tuple[tuple[str, Any], ...] = ()
+) -> Any:
+    """`score_episodes` with these, compiled with XLA's `options`: (theta, pool, key) -> what it gives.
+
+    The last few are kept.
+    """
+    scores = partial(score_episodes, learner, source, episodes, chunk)
+    return jax.jit(scores, compiler_options=dict(options))
 
 
 def _score_feed(

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 import optax
 
 from mtl_jax.run.average import result_theta
+from mtl_jax.run.backend import run_once_options
 from mtl_jax.run.evaluate import evaluate
 from mtl_jax.run.pacing import Pace, deferred_interrupt
 from mtl_jax.run.processes import agree
@@ -197,7 +199,7 @@ def _drop_overflown(
 ) -> None:
     """End the runs whose theta has overflown, as the last update of a call can do; their last checkpoint stays."""
     for i, recorder in enumerate(recorders):
-        if recorder.running and not bool(_bounded(run_of(state, i).theta)):
+        if recorder.running and not bool(_bounded()(run_of(state, i).theta)):
             recorder.running = False
             log.warning("theta of run %d is not finite after step %d: its last checkpoint is kept", i, step)
     if not any(recorder.running for recorder in recorders):
@@ -206,10 +208,10 @@ def _drop_overflown(
         )
 
 
-@jax.jit
-def _bounded(theta: PyTree) -> Array:
-    """Whether theta's norm is finite. A program of its own: inside the step it would change how that is compiled."""
-    return jnp.isfinite(optax.tree.norm(theta))
+@cache
+def _bounded() -> Any:
+    """theta -> whether its norm is finite. A program of its own: inside the step it would change how that compiles."""
+    return jax.jit(lambda theta: jnp.isfinite(optax.tree.norm(theta)), compiler_options=dict(run_once_options()))
 
 
 def result_of(recorder: Recorder, state: TrainState, seconds: float, interrupted: bool, stopped: bool) -> TrainResult:
@@ -221,4 +223,5 @@ def result_of(recorder: Recorder, state: TrainState, seconds: float, interrupted
 
 def initial_theta(learner: Learner, key: Array, x: PyTree) -> PyTree:
     """learner.init(key, zeros shaped as x), compiled as one program: operation by operation, a start takes seconds."""
-    return jax.jit(learner.init)(key, jnp.zeros(x.shape, x.dtype))
+    init = jax.jit(learner.init, compiler_options=dict(run_once_options()))
+    return init(key, jnp.zeros(x.shape, x.dtype))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.run.average import averaged
+from mtl_jax.run.backend import compiler_options
 from mtl_jax.run.loop import Callback, Plan, TrainResult, Validation, initial_theta, result_of, run_loop
 from mtl_jax.run.optimizer import freeze
 from mtl_jax.run.parallel import auto_chunk, replicate, task_mesh
@@ -107,10 +108,10 @@ def train_seeds(
         for recorder in recorders:
             recorder.close()
         raise
-    at_once = max(1, auto_chunk(episode, runs * tasks) // tasks)
+    at_once, options = max(1, auto_chunk(episode, runs * tasks) // tasks), compiler_options(episode)
 
     def advance(state: TrainState, pool: Any, count: Array) -> Any:
-        program = compiled_runs(learner, by_value, source, rule, tasks, task_chunk, at_once)
+        program = compiled_runs(learner, by_value, source, rule, tasks, task_chunk, at_once, options=options)
         state, *seen = program(state, values, pool, count)
         sums, finite = jax.device_get(seen)
         return state, [{name: value[i] for name, value in sums.items()} for i in range(runs)], finite

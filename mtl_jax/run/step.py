@@ -124,19 +124,22 @@ def compiled_steps(
     tasks: int,
     chunk: int | None,
     skip: bool = False,
+    options: tuple[tuple[str, Any], ...] = (),
 ) -> Any:
-    """`take_steps` with these, compiled: (state, pool, count) -> what it gives.
+    """`take_steps` with these, compiled with XLA's `options`: (state, pool, count) -> what it gives.
 
     The same ones are the same program, compiled once. Of others the last few are kept: a program holds a thousand
     memory maps and more, of which Linux gives a process 65,530.
     """
-    return jax.jit(partial(take_steps, learner, source, optimizer, tasks, chunk, skip), donate_argnums=(0,))
+    steps = partial(take_steps, learner, source, optimizer, tasks, chunk, skip)
+    return jax.jit(steps, donate_argnums=(0,), compiler_options=dict(options))
 
 
 @lru_cache(maxsize=4)
-def compiled_runs(learner: Any, by_value: bool, *static: Any) -> Any:
+def compiled_runs(learner: Any, by_value: bool, *static: Any, options: tuple[tuple[str, Any], ...] = ()) -> Any:
     """`many_steps` with these, compiled: (states, values, pool, count) -> what it gives; the last few are kept."""
-    return jax.jit(partial(many_steps, partial(learner_of, learner, by_value), *static), donate_argnums=(0,))
+    steps = partial(many_steps, partial(learner_of, learner, by_value), *static)
+    return jax.jit(steps, donate_argnums=(0,), compiler_options=dict(options))
 
 
 def many_steps(

@@ -16,6 +16,7 @@ from mtl_jax.data import sources
 from mtl_jax.data.episodes import check_request
 from mtl_jax.data.regression import RegressionPool
 from mtl_jax.run.average import averaged
+from mtl_jax.run.backend import compiler_options
 from mtl_jax.run.evaluate import compiled_scores
 from mtl_jax.run.loop import Callback, Plan, TrainResult, Validation, initial_theta, result_of, run_loop
 from mtl_jax.run.memory import Program
@@ -129,11 +130,12 @@ def train(
     memory = source.init(run_key)
     if asked is not None:
         warn_if_constant(source, run_key, memory, pool)
+    example = example_of(source, run_key, memory, pool, tasks)
     if theta is None:
-        theta = initial_theta(final, init_key, example_of(source, run_key, memory, pool, tasks))
+        theta = initial_theta(final, init_key, example.support_x)
     rule = freeze(optimizer or default_optimizer(steps), theta)
     rule = rule if average is None else averaged(rule, average)
-    state = TrainState(theta, rule.init(theta), jnp.int32(0), run_key, memory)
+    state = TrainState(theta, jax.jit(rule.init)(theta), jnp.int32(0), run_key, memory)
     try:
         if resume:
             state = recorder.restore(state)
@@ -149,7 +151,8 @@ def train(
     else:
         feed = (spread(share, tasks) for share in source.feed(run_key, pool, tasks, int(state.step), steps))
 
-    steps_at = partial(compiled_steps, learner, source, rule, tasks, skip=on_nonfinite == "skip")
+    static, options = (learner, source, rule, tasks), compiler_options(example)
+    steps_at = partial(compiled_steps, *static, skip=on_nonfinite == "skip", options=options)
     program = Program(steps_at, task_chunk, tasks)
 
     def advance(state: TrainState, drawn_from: Any, count: Array) -> Any:
@@ -229,11 +232,11 @@ def choose_validation(
 
 
 def example_of(source: TaskSource, key: Array, memory: PyTree, pool: Any, tasks: int) -> Any:
-    """The shape and dtype of a task's support inputs."""
+    """A task's shapes and dtypes."""
     if source.feed is None:
-        return jax.eval_shape(source.draws[0], key, memory, pool).support_x
+        return jax.eval_shape(source.draws[0], key, memory, pool)
     share = jax.tree.map(lambda a: a[0], next(source.feed(key, pool, tasks, 0, 1)))
-    return jax.eval_shape(source.draws[0], key, memory, share).support_x
+    return jax.eval_shape(source.draws[0], key, memory, share)
 
 
 def warn_if_constant(source: TaskSource, key: Array, memory: PyTree, pool: Any) -> None:
