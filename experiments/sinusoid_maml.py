@@ -4,9 +4,8 @@ Paper: Finn, Abbeel and Levine 2017, arXiv 1703.03400; 70,000 meta-steps there. 
     for 5 shots after 1/5/10 steps are 0.67/0.38/0.35 for MAML and 2.41/2.23/2.19 for pre-training.
 Command: python experiments/sinusoid_maml.py [--out runs/sinusoid_maml]
 Setting: MLP 40-40, inner rate 0.01, 1 inner step, 25 tasks of 10 + 10 points, Adam 1e-3 cosine, inner gradients
-    clipped to ±10; the same network trained on
-    the same tasks without adaptation, then fine-tuned by the same steps; 1,000 test tasks of 5 and of 10 shots. No
-    normalisation.
+    clipped to ±10; the same network trained on the same tasks without adaptation, then fine-tuned by the same steps;
+    1,000 test tasks of 5 and of 10 shots. No normalisation.
 Result: mean squared error after 1/5/10 steps 0.324/0.164/0.122 for MAML (± 0.022/0.056/0.023) and 2.403/1.783/1.566
     for pre-training (± 0.159/0.107/0.102): 7.4 and 12.8 times less after 1 and 10 steps. Seed 0, 112 s of training
     for both on two shared CPU cores.
