@@ -2,8 +2,9 @@
 
 Command: TFDS_DATA_DIR=... python experiments/minutes_to_accuracy.py [RECIPE ...] [--rounds 1] [--limit STEPS]
     [--out runs/minutes_to_accuracy]
-    What is done lies in OUT, one file for each run and a log of its validations; the same command goes on after it. The
-    first run makes an environment for PyTorch in OUT/venv: torch is a large download.
+    What is done lies in OUT, one file for each run and a log of its validations; the same command goes on after it, and
+    the other recipes' rows of OUT/result.json stay. The first run makes an environment for PyTorch in OUT/venv: torch
+    is a large download.
 Setting: Omniglot, Vinyals split, 28x28, four rotations as classes in training, read through TFDS by both sides,
     conv4-64, Adam 2e-3 on a cosine over the recipe's steps, clipped at 10. protonet: 60-way 1-shot episodes of 5
     queries, 1,500 steps, to 97 %. maml: second order, 32 tasks of 5-way 1-shot and 1 query, 1 inner step of 0.4 (3 at
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from peers.processes import PACKAGES, environment, timed
 from peers.recipes import RECIPES
+from tools import read_rows
 
 from mtl_jax.run.metrics import write_json
 
@@ -57,7 +59,6 @@ def main() -> None:
     more = [f"--{name}={value}" for name, value in smaller.items() if value is not None]
     args.out.mkdir(parents=True, exist_ok=True)
     pythons = {"ours": sys.executable, "torch": environment(args.out.absolute() / "venv", READING)}
-    rows = []
     for recipe in args.recipes:
         seen: dict[str, list[dict]] = {side: [] for side in SCRIPTS}
         for turn in range(args.rounds):
@@ -68,7 +69,9 @@ def main() -> None:
         middle = {side: sorted(runs, key=lambda run: run["spent"])[len(runs) // 2] for side, runs in seen.items()}
         pairs = [(t["seconds"], o["seconds"]) for t, o in zip(seen["torch"], seen["ours"], strict=True)]
         ratios = [theirs / ours for theirs, ours in pairs if theirs and ours]
-        rows.append(row | middle | {"rounds": args.rounds, "ratio": statistics.median(ratios) if ratios else None})
+        row |= middle | {"rounds": args.rounds, "ratio": statistics.median(ratios) if ratios else None}
+        kept = [old for old in read_rows(args.out / "result.json", "rows") if old["recipe"] != recipe]
+        rows = sorted([*kept, row], key=lambda each: each["recipe"])
         write_json(args.out / "result.json", {"experiment": "minutes_to_accuracy", "small": more, "rows": rows})
 
 

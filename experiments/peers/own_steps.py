@@ -65,7 +65,7 @@ def test_episodes(args):
     theta = learner.init(key, jnp.zeros((1, *args.image)))
     size = {"ways": args.ways, "shots": args.shots, "queries": args.queries}
     source = sources.of_pool(pool, **size)
-    options = compiler_options(jax.eval_shape(source.draws[0], key, source.init(key), pool))
+    options = compiler_options(jax.eval_shape(source.draws[0], key, source.init(key), pool), args.episodes)
     scores = compiled_scores(learner, source, args.episodes, None, options)
     program, run = jax.make_jaxpr(scores)(theta, pool, key), scores.lower(theta, pool, key).compile()
     return lambda: evaluate(learner, theta, pool, key, **size, episodes=args.episodes), args.episodes, run, program

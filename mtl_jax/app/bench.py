@@ -74,7 +74,7 @@ def bench(
 
     state = jax.block_until_ready(replicate((theta, rule.init(theta)), count))
     began = time.perf_counter()
-    options = dict(compiler_options(first))
+    options = dict(compiler_options(first, count))
     traced = jax.jit(step, donate_argnums=(0, 1), compiler_options=options).trace(*state, tasks)
     compiled = traced.lower().compile()
     program = traced.jaxpr.jaxpr

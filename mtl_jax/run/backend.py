@@ -58,22 +58,23 @@ def configure_cpu() -> None:
             jax.config.update("jax_num_cpu_devices", cores)
 
 
-def compiler_options(task: Any) -> tuple[tuple[str, bool | int], ...]:
-    """XLA's options (name, value) for a program that works on such tasks; none but on a CPU.
+def compiler_options(task: Any, tasks: int) -> tuple[tuple[str, bool | int], ...]:
+    """XLA's options (name, value) for a program that works on as many such tasks; none but on a CPU.
 
     XLA has two emitters of a CPU's loops. A program by the older one compiles in three quarters of the time or less,
     and its loops over large arrays are as fast or faster, those over small ones are not. Measured on two cores, newer /
     older: compiling and a first step, and a step, of MAML on 80 images of 28x28x1 13.3 s / 9.3 s, 318 ms / 318 ms; on
     100 of 32x32x3 14.8 / 12.3, 734 / 646; on 80 of 84x84x3 17.3 / 12.5, 824 / 775; on 10 of 28x28x1 9.6 / 7.0,
-    130 / 144.
+    130 / 144. A single task of ProtoNet, whose operations are each shared by two cores: 6.8 / 4.8, 99 / 104.
 
     Args:
-        task: its arrays, or their shapes and dtypes.
+        task: one's arrays, or their shapes and dtypes.
+        tasks: how many there are.
     """
     import jax
 
     inputs = sum(math.prod(a.shape) for a in jax.tree.leaves(task) if jax.numpy.issubdtype(a.dtype, jax.numpy.floating))
-    return (OLDER_EMITTER,) if inputs >= MANY_INPUTS and _has_older_emitter() else ()
+    return (OLDER_EMITTER,) if tasks > 1 and inputs >= MANY_INPUTS and _has_older_emitter() else ()
 
 
 def run_once_options() -> tuple[tuple[str, bool | int], ...]:

@@ -111,7 +111,7 @@ def evaluate(
         raise ValueError(f"a source of {len(source.draws)} sizes cannot be averaged over: evaluate one size at a time")
     if source.feed is None:
         theta, pool, key = replicate((theta, pool, key), episodes) if jax.process_count() > 1 else (theta, pool, key)
-        options = compiler_options(jax.eval_shape(source.draws[0], key, source.init(key), pool))
+        options = compiler_options(jax.eval_shape(source.draws[0], key, source.init(key), pool), episodes)
         seen = compiled_scores(learner, source, episodes, task_chunk, options)(theta, pool, key)
     else:
         seen = _score_feed(learner, source, episodes, task_chunk, theta, pool, key)

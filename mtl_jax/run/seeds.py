@@ -108,7 +108,7 @@ def train_seeds(
         for recorder in recorders:
             recorder.close()
         raise
-    at_once, options = max(1, auto_chunk(episode, runs * tasks) // tasks), compiler_options(episode)
+    at_once, options = max(1, auto_chunk(episode, runs * tasks) // tasks), compiler_options(episode, runs * tasks)
 
     def advance(state: TrainState, pool: Any, count: Array) -> Any:
         program = compiled_runs(learner, by_value, source, rule, tasks, task_chunk, at_once, options=options)

@@ -151,7 +151,7 @@ def train(
     else:
         feed = (spread(share, tasks) for share in source.feed(run_key, pool, tasks, int(state.step), steps))
 
-    static, options = (learner, source, rule, tasks), compiler_options(example)
+    static, options = (learner, source, rule, tasks), compiler_options(example, tasks)
     steps_at = partial(compiled_steps, *static, skip=on_nonfinite == "skip", options=options)
     program = Program(steps_at, task_chunk, tasks)
 
