@@ -58,31 +58,30 @@ def waves(tasks: Episode) -> Callable[[Array], Array]:
 def main() -> None:
     """Train both, print errors after 1, 5 and 10 steps, and draw a few tasks before and after."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="runs/sinusoid_maml")
+    parser.add_argument("--out", type=Path, default=Path("runs/sinusoid_maml"))
     parser.add_argument("--steps", type=int, default=70000)
     args = parser.parse_args()
     configure_cpu()
-    key, pool, sample = jax.random.key(0), SinusoidPool(), sources.sinusoids(shots=10, queries=10)
-    tests = {shots: sources.sinusoids(shots=shots, queries=100) for shots in (5, 10)}
-    draw = partial(sample_sinusoid, shots=10, queries=100)
-    runs, rows = {}, []
-    for name, learner in (("maml", maml()), ("pre-training", pooled())):
+    key, pool, sample = jax.random.key(0), SinusoidPool(), sources.sinusoids(10, 10)
+    runs, rows, tests = {}, [], {shots: sources.sinusoids(shots, 100) for shots in (5, 10)}
+    for name, learner in {"maml": maml(), "pre-training": pooled()}.items():
         with Progress(args.steps, name) as progress:
             runs[name] = train(
                 learner, pool, key, tasks=25, steps=args.steps, optimizer=meta_optimizer(1e-3, args.steps),
                 source=sample, val_pool=pool, val_source=tests[10], val_every=5000, log_every=1000,
-                out=Path(args.out) / name, callbacks=[progress],
+                out=args.out / name, callbacks=[progress],
             )  # fmt: skip
         for (shots, test), steps in product(tests.items(), (1, 5, 10)):
             seen = evaluate(maml(steps), runs[name].theta, pool, jax.random.key(1), episodes=1000, source=test)
             rows.append({"method": name, "shots": shots, "steps": steps, "mse": seen.mean, "ci95": seen.ci95})
             print(f"{name}, {shots} shots, {steps} steps: {seen.mean:.3f} ± {seen.ci95:.3f}", flush=True)
-    seconds = {name: run.seconds for name, run in runs.items()}
-    setting = {"experiment": "sinusoid_maml", "meta_steps": args.steps, "train_shots": 10, "episodes": 1000}
-    write_json(Path(args.out) / "result.json", setting | {"train_seconds": seconds, "test": rows})
+    record = {"experiment": "sinusoid_maml", "meta_steps": args.steps, "train_shots": 10, "episodes": 1000}
+    record |= {"train_seconds": {name: run.seconds for name, run in runs.items()}, "test": rows}
+    write_json(args.out / "result.json", record)
     thetas = {name: run.theta for name, run in runs.items()}
+    draw = partial(sample_sinusoid, shots=10, queries=100)
     tasks = jax.vmap(draw, in_axes=(0, None))(jax.random.split(jax.random.key(2), 3), pool)
-    plot.regression(maml(10), thetas, tasks, Path(args.out) / "sinusoids.png", waves(tasks))
+    plot.regression(maml(10), thetas, tasks, args.out / "sinusoids.png", waves(tasks))
 
 
 if __name__ == "__main__":

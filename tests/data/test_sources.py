@@ -146,7 +146,9 @@ def test_a_users_own_source_remembers_and_sees_what_came_of_its_tasks(pool, lear
     assert int(count) == 4
     assert ((accuracies >= 0) & (accuracies <= 1)).all()
     plain = train(learner, pool, key, source=sources.episodes(2, 1, 2), tasks=3, steps=4, log_every=4)
-    same(run.state.theta, plain.state.theta)  # looking on changes nothing
+    # Looking on changes nothing but how the program is fused, and so its last digits.
+    alike = partial(np.testing.assert_allclose, rtol=1e-6)
+    jax.tree.map(alike, run.state.theta, plain.state.theta)
 
 
 def test_a_source_whose_randomness_is_numpys_is_told_of(pool, learner, key, caplog):
