@@ -64,9 +64,8 @@ def evaluate(args: Namespace) -> None:
     """Measure a run on test episodes."""
     check_image_size(args, [args.folder])
     result, seen, (names, _) = measure(args.folder, args)
-    text = "{learner}, {ways}-way {shots}-shot on {dataset} ({split}, {episodes} episodes, norm {norm}): ".format(
-        **result
-    )
+    text = "{learner}, {ways}-way {shots}-shot on {dataset} ".format(**result)
+    text += "({split}, {episodes} episodes, queries per class {queries}, norm {norm}): ".format(**result)
     text += percent(seen.accuracy, seen.ci95)
     if result.get("transductive"):
         text += " (transductive: all queries of an episode at once)"
