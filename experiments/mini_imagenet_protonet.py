@@ -3,7 +3,7 @@
 Paper: Snell et al. 2017, arXiv 1703.05175, prints 49.42 ± 0.78 % (1 shot, trained on 30-way) and 68.20 ± 0.66 %
     (5 shots, trained on 20-way).
 Command: python experiments/mini_imagenet_protonet.py [--setting cpu|one_shot|paper]
-    [--out runs/mini_imagenet_protonet] [--init RUN], after mtl-jax data prepare mini_imagenet
+    [--out runs/mini_imagenet_protonet] [--init RUN], after mtl-jax datasets prepare mini_imagenet
 Setting: Ravi and Larochelle's split, 84x84x3, flips and padded crops in training, conv4-64, Adam cosine, seed 0; best
     of the validations; 1,000 test episodes of 15 queries. cpu: 20-way 5-shot episodes of 5 queries, one per step, 3,000
     steps. one_shot: 20-way 1-shot episodes of 5 queries, 1,000 steps from the network of --init. paper: 20-way 5-shot,

@@ -10,7 +10,7 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 w
     same for 40,000 steps, the first 6,000 of which had the cosine of 60,000. first_order: by first-order MAML, else as
     paper, 12,000 steps. short: 16 tasks of 5 queries, rate 2e-3, 9,000 steps (its record is of an earlier form, whose
     validations had 15 queries).
-Result: in docs/results.md. cpu: 70 minutes on one CPU core. short: 22 minutes on two shared CPU cores; five inner
+Result: in docs/results.md. cpu: 66 minutes on one CPU core. short: 22 minutes on two shared CPU cores; five inner
     steps gave 94.62 ± 0.33 % in 31.
 """
 
