@@ -45,8 +45,8 @@ Made by `python experiments/results.py` from the records in `experiments/results
 
 Accuracies are percent over test episodes of classes that training never saw; ± is the 95 % interval of the mean over
 episodes (1.96 standard errors) for that one network, not over networks. "transductive" normalises a query by the
-moments of all queries of its episode, "support" by the support set's alone. The gap is transductive minus the paper's
-figure.
+moments of all queries of its episode, "support" by the support set's alone; "5 checkpoints" are those of the 5 best
+validations, whose probabilities are averaged. The gap is transductive minus the paper's figure.
 """
 
 
@@ -111,15 +111,16 @@ def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
         tests: dict[tuple, dict[str, Any]] = {}
         for row in each.get("tests") or each["test"]:
             target = row.get("dataset") or row.get("target") or data
-            place = (target, row.get("ways", 5), row.get("shots", 1), row.get("queries", 15))
+            place = (target, row.get("ways", 5), row.get("shots", 1), row.get("queries", 15), row.get("ensemble", 1))
             tests.setdefault(place, {})[row["norm"]] = row
-        for (target, ways, shots, queries), norms in tests.items():
+        for (target, ways, shots, queries, several), norms in tests.items():
             paper, half = PAPERS.get((each["method"], target, ways, shots), (None, None))
             best = norms.get("transductive")
             said = "-" if paper is None else f"{paper}" + ("" if half is None else f" ± {half}")
             gap = "-" if paper is None or best is None else f"{100 * best['accuracy'] - paper:+.2f}"
             episodes = next(iter(norms.values())).get("episodes", record.get("episodes", "-"))
-            cells = (each["method"], target, f"{ways}, {shots}", score(best), score(norms.get("support")), queries)
+            method = each["method"] + (f", {several} checkpoints" if several > 1 else "")
+            cells = (method, target, f"{ways}, {shots}", score(best), score(norms.get("support")), queries)
             cells += (episodes, record.get("seeds", 1), said, gap, record.get("commit", "-"))
             yield "| " + " | ".join(map(str, cells)) + " |"
 

@@ -17,6 +17,7 @@ from mtl_jax.app.launch import launch
 from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
 from mtl_jax.app.settings import Settings
+from mtl_jax.learners import ensemble
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.loop import TrainResult
 from mtl_jax.run.metrics import write_json
@@ -107,7 +108,8 @@ def score_run(folder: str | PathLike[str], dataset: str | None = None, **setting
         settings: ways, shots, queries, episodes, norms and task_chunk of `score_rows`.
 
     Returns:
-        Rows as `score_rows` gives them, with "dataset".
+        Rows as `score_rows` gives them, with "dataset"; of a run that keeps several checkpoints also those of their
+        ensemble, with "ensemble".
 
     Raises:
         FileNotFoundError, ValueError: the folder holds no run, or the data set no such tasks.
@@ -121,6 +123,10 @@ def score_run(folder: str | PathLike[str], dataset: str | None = None, **setting
 
     title = f"{of_run.learner} on {name}"
     rows = score_rows(learner, load_theta(folder, of_run), pool, title, **settings)
+    if (kept := of_run.run.keep_best) > 1:
+        thetas = load_theta(folder, of_run, kept)
+        many = score_rows(lambda norm: ensemble(learner(norm)), thetas, pool, f"{kept} of {title}", **settings)
+        rows += [{**row, "ensemble": kept} for row in many]
     clear_compiled()  # the learners were made here
     return [{"dataset": name, **row} for row in rows]
 

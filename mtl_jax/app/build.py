@@ -49,7 +49,9 @@ def _own_network(place: str, ways: int | None, maps: bool, width: int | None, no
     return net
 
 
-def build_learner(settings: Settings, ways: int | None = None, progress: Any = None, counted: bool = False) -> Learner:
+def build_learner(
+    settings: Settings, ways: int | None = None, progress: Any = None, counted: bool = False, ensemble: int = 1
+) -> Learner:
     """The run's learner, for tasks of `ways` classes; those of its training unless given.
 
     Args:
@@ -57,6 +59,7 @@ def build_learner(settings: Settings, ways: int | None = None, progress: Any = N
         ways: classes per task.
         progress: the fraction of the run that is done, for a method that changes over it; its end unless given.
         counted: whether the learner, where it can, counts the ways of each task, which differ.
+        ensemble: how many networks are to predict together.
 
     Raises:
         ValueError: ways that its head does not have, or a setting out of the factory's range.
@@ -79,7 +82,7 @@ def build_learner(settings: Settings, ways: int | None = None, progress: Any = N
         raise ValueError(
             f"{settings.learner} gives {type(learner).__name__}, not a Learner(init, adapt, predict, loss)"
         )
-    return learner
+    return learner if ensemble == 1 else learners.ensemble(learner)
 
 
 def over_the_run(settings: Settings) -> Learner | Callable[[Array], Learner]:

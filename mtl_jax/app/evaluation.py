@@ -50,6 +50,9 @@ def add_episodes(parser: Parser, whose: str) -> None:
         number = options.count(name, 100_000)
         text = f"{about} (default: {whose})"
         parser.add_argument(f"--{name}", type=number, default=SUPPRESS, metavar="N", help=text)
+    several = options.count("ensemble", 1000)
+    text = "average the probabilities of a run's N best checkpoints, as many as its --keep-best kept (default: 1)"
+    parser.add_argument("--ensemble", type=several, default=1, metavar="N", help=text)
     options.add_norm(parser, "each run's" if "runs" in whose else whose)
     side = options.count("image_size", 4096)
     parser.add_argument("--image-size", type=side, default=SUPPRESS, metavar="N", help="a backbone's pixels of a side")
@@ -67,6 +70,8 @@ def evaluate(args: Namespace) -> None:
     text = "{learner}, {ways}-way {shots}-shot on {dataset} ".format(**result)
     text += "({split}, {episodes} episodes, queries per class {queries}, norm {norm}): ".format(**result)
     text += percent(seen.accuracy, seen.ci95)
+    if "ensemble" in result:
+        text += f" (the {result['ensemble']} best checkpoints together)"
     if result.get("transductive"):
         text += " (transductive: all queries of an episode at once)"
     if args.per_class:
@@ -102,8 +107,8 @@ def measure(folder: Path, args: Namespace) -> Measured:
     pool = runs.load_pool(settings, args.split, dataset)
     if alone:
         settings = methods.change(settings, image_shape=pool.input_shape)
-    learner = build_learner(settings, ways)
-    theta = frozen.fresh_theta(settings) if alone else runs.load_theta(folder, trained)
+    learner = build_learner(settings, ways, ensemble=args.ensemble)
+    theta = frozen.fresh_theta(settings) if alone else runs.load_theta(folder, trained, args.ensemble)
     chunk = args.task_chunk or settings.run.task_chunk
     if chunk is None and jax.default_backend() != "cpu":
         chunk = settings.task.tasks  # as many as training had room for
@@ -124,6 +129,8 @@ def measure(folder: Path, args: Namespace) -> Measured:
         "ci95": seen.ci95,
         "seed": args.seed,
     }
+    if args.ensemble > 1:
+        result["ensemble"] = args.ensemble
     if methods.find_method(settings.learner).transductive:  # which the network's norm does not tell
         result["transductive"] = True
     return Measured(result, seen, (tuple(pool.names), tuple(jax.device_get(pool.count).tolist())))
@@ -133,6 +140,8 @@ def _untrained(name: str, given: Mapping[str, Any]) -> Settings:
     """The settings of a frozen backbone's head, for the task that is asked for."""
     if given.get("dataset") is None:
         raise ValueError(f"{name} was trained on none of the data sets here: give --dataset")
+    if given["ensemble"] > 1:
+        raise ValueError(f"{name} is one network, not an ensemble of {given['ensemble']}: leave --ensemble out")
     if "norm" in given:
         raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm out")
     asked = {k: given[k] for k in ("image_size", *SIZES) if k in given}

@@ -221,6 +221,7 @@ def _prepare(settings: Settings) -> tuple[Settings, Any, dict[str, Any]]:
         "task_chunk": of_run.task_chunk,
         "val_every": of_run.val_every,
         "val_episodes": of_run.val_episodes,
+        "keep_best": of_run.keep_best,
         "log_every": of_run.log_every,
         "val_pool": val,
         "val_learner": None if ways == task.ways else build_learner(settings, ways),

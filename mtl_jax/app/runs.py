@@ -33,23 +33,24 @@ class Run(NamedTuple):
     theta: "PyTree"
 
 
-def load_run(run: str | PathLike[str]) -> Run:
+def load_run(run: str | PathLike[str], ensemble: int = 1) -> Run:
     """Read a trained run.
 
     Args:
         run: its folder, or the name of weights that come with the package (`mtl-jax learners` lists them).
+        ensemble: how many of its best checkpoints are to predict together; see `learners.ensemble`.
 
     Returns:
-        Run(settings, learner, theta); theta's leaves are numpy arrays.
+        Run(settings, learner, theta); theta's leaves are numpy arrays, of an ensemble with a leading axis [ensemble].
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds no run.
-        ValueError: a file of it is damaged or of another model.
+        ValueError: a file of it is damaged or of another model, or it keeps fewer checkpoints.
     """
     from mtl_jax.app.build import build_learner
 
     settings = read_settings(run)
-    return Run(settings, build_learner(settings), load_theta(run, settings))
+    return Run(settings, build_learner(settings, ensemble=ensemble), load_theta(run, settings, ensemble))
 
 
 def read_settings(folder: str | PathLike[str]) -> Settings:
@@ -123,8 +124,9 @@ def load_pool(settings: Settings, split: str, dataset: str | None = None) -> "Cl
     if name is None:
         raise ValueError("no data set: give --dataset NAME (see mtl-jax datasets) or --dataset folder:/path")
     size, channels = task.image_size, None
-    if task.image_shape is not None and len(task.image_shape) == 3:
-        size, channels = task.image_shape[0], task.image_shape[2]
+    shape = task.image_shape or ()
+    if len(shape) == 3 and shape[0] == shape[1] and shape[2] in (1, 3):  # else arrays, which have no other size
+        size, channels = shape[0], shape[2]
     own = task.split_file if name == task.dataset else None
     if settings.network.backbone is not None:
         from mtl_jax.app.features import cached_features
@@ -135,8 +137,10 @@ def load_pool(settings: Settings, split: str, dataset: str | None = None) -> "Cl
     return datasets.load(name, split, size, channels=channels, host=task.host, split_file=own)
 
 
-def load_theta(folder: str | PathLike[str], settings: Settings) -> "PyTree":
+def load_theta(folder: str | PathLike[str], settings: Settings, ensemble: int = 1) -> "PyTree":
     """Meta-learned parameters of a run: those of its best validation, or its last where there was none.
+
+    Of an `ensemble` of more than one, those of as many best validations, stacked.
 
     Raises:
         CheckpointError: there is no checkpoint, it is damaged, or it is of another model than `settings`'s.
@@ -150,11 +154,14 @@ def load_theta(folder: str | PathLike[str], settings: Settings) -> "PyTree":
     x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), settings.task.input_dtype)
     like = jax.eval_shape(build_learner(settings).init, jax.random.key(0), x)  # shapes alone: the values are read
     if shipped.is_name(folder):
+        if ensemble > 1:
+            raise ValueError(f"{folder} is one network, not an ensemble of {ensemble}: leave --ensemble out")
         leaves = shipped.read_leaves(str(folder))
         paths = jax.tree_util.tree_leaves_with_path(like)
         ordered = [leaves[jax.tree_util.keystr(path, simple=True, separator="/")] for path, _ in paths]
         return jax.tree.unflatten(jax.tree.structure(like), ordered)
-    return checkpoint.load_theta(Path(folder) / "checkpoints", like)
+    saved = Path(folder) / "checkpoints"
+    return checkpoint.load_best(saved, like, ensemble) if ensemble > 1 else checkpoint.load_theta(saved, like)
 
 
 def changes(folder: str | PathLike[str], settings: Settings) -> dict[str, Any]:

@@ -124,6 +124,9 @@ class RunSettings:
     task_chunk: int | None = setting(None, "tasks at a time: less memory, the same result", least=1, most=1_000_000)
     val_every: int = setting(500, "meta-steps between validations", least=1, most=10**9)
     val_episodes: int = setting(200, "episodes of a validation", least=1, most=10**7)
+    keep_best: int = setting(
+        1, "of how many best validations the checkpoints are kept, for eval --ensemble", least=1, most=1000
+    )
     log_every: int = setting(50, "meta-steps per row of metrics.jsonl", least=1, most=10**9)
     patience: int | None = setting(None, "validations without a better score after which to stop", least=1, most=10**9)
     on_nonfinite: str = setting(

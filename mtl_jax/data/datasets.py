@@ -115,7 +115,9 @@ def load(
     if facts is not None and split_file is None and split not in facts.classes:
         raise ValueError(f"{name} has no {split} split: choose one of {', '.join(facts.splits)}")
     found = module.open_set(request)
-    if not found.images and (image_size or channels):
+    shape = tuple(found.input_shape)
+    as_asked = len(shape) == 3 and shape[:2] == 2 * (image_size or shape[0],) and shape[2] == (channels or shape[2])
+    if not found.images and (image_size or channels) and not as_asked:
         raise ValueError(
             f"{name} has no images but inputs {list(found.input_shape)}: leave out image_size and channels"
         )

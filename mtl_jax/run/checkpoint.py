@@ -1,7 +1,6 @@
-"""Checkpoints of a run through orbax: the last two states and the best one by validation, each with its digest."""
+"""Checkpoints of a run through orbax: the last two states and the best ones by validation, each with its digest."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from mtl_jax.run.average import result_theta
 from mtl_jax.run.metrics import write_json
+from mtl_jax.run.saved import index_file, read_index, read_scores, saved_steps
 from mtl_jax.types import PyTree, TrainState
 
 Read = TypeVar("Read")
@@ -51,11 +51,11 @@ def open_manager(folder: Path, read_only: bool = False) -> Any:
 
 def exists(folder: Path) -> bool:
     """Whether a run's checkpoints folder holds a step that was written whole."""
-    return bool(_steps(folder))
+    return bool(saved_steps(folder))
 
 
-def save(manager: Any, state: TrainState, score: float | None) -> None:
-    """Write `state` at its step, whole or not at all; the last two steps and that of the highest `score` are kept."""
+def save(manager: Any, state: TrainState, score: float | None, keep_best: int = 1) -> None:
+    """Write `state` at its step, whole or not at all; the last two and the `keep_best` of highest `score` are kept."""
     import orbax.checkpoint as ocp
 
     step, folder = int(state.step), Path(manager.directory)
@@ -64,11 +64,10 @@ def save(manager: Any, state: TrainState, score: float | None) -> None:
     packed = jax.tree.map(np.asarray, _packed(state))
     result = jax.tree.map(np.asarray, result_theta(state))
     manager.save(step, args=ocp.args.StandardSave(packed), force=True)
-    index = _index(folder) | {str(step): {"state": digest(packed), "theta": digest(result), "score": score}}
+    index = read_index(folder) | {str(step): {"state": digest(packed), "theta": digest(result), "score": score}}
     steps = sorted(manager.all_steps())
-    best = _best_step(folder, index, steps)
-    kept = {*steps[-2:], *(() if best is None else (best,))}
-    write_json(_index_file(folder), {k: v for k, v in index.items() if int(k) in kept})
+    kept = {*steps[-2:], *list(read_scores(folder, index))[:keep_best]}
+    write_json(index_file(folder), {k: v for k, v in index.items() if int(k) in kept})
     for old in set(steps) - kept:
         manager.delete(old)
 
@@ -78,13 +77,6 @@ def drop_after(manager: Any, step: int) -> None:
     for later in manager.all_steps():
         if later > step:
             manager.delete(later)
-
-
-def best_score(folder: Path) -> float | None:
-    """The best step's validation score, or None where no step has one."""
-    steps = _steps(folder)
-    best = _best_step(folder, _index(folder), steps)
-    return None if best is None else _score(folder, _index(folder), best)
 
 
 def restore(folder: Path, like: TrainState, best: bool = False) -> TrainState:
@@ -129,24 +121,55 @@ def load_theta(folder: Path, like: PyTree, best: bool | None = None) -> PyTree:
     Raises:
         CheckpointError: as `restore`.
     """
-    best = best_score(folder) is not None if best is None else best
-    wanted = _leaves(like)
+    best = bool(read_scores(folder)) if best is None else best
+    return _newest_good(folder, best, lambda manager, step: _read_theta(folder, manager, step, like))
 
-    def read(manager: Any, step: int) -> dict[str, Any]:
-        import orbax.checkpoint as ocp
 
-        # Leaf by leaf, as numpy: nothing is asked of the optimiser's part, which is not ours to know.
-        whole = manager.restore(step, args=ocp.args.StandardRestore())
-        rule = whole.get("opt_state")
-        got = rule["average"] if isinstance(rule, dict) and "average" in rule else whole["theta"]
-        _check_digest(folder, step, "theta", got)
-        leaves = _leaves(got)
-        shapes = ({k: np.shape(v) for k, v in each.items()} for each in (leaves, wanted))
-        _same_shapes(folder, step, *shapes)
-        return leaves
+def load_best(folder: Path, like: PyTree, count: int) -> PyTree:
+    """Read the meta-learned parameters of a run's `count` best validations, for `learners.ensemble`.
 
-    got = _newest_good(folder, best, read)
-    return jax.tree.unflatten(jax.tree.structure(like), [np.asarray(got[name]) for name in wanted])
+    Args:
+        folder: the run's checkpoints folder.
+        like: theta of the same learner and model, or its shapes.
+        count: how many; a run keeps as many as its `keep_best` says.
+
+    Returns:
+        theta with a leading axis [count], best first, with numpy leaves.
+
+    Raises:
+        CheckpointError: fewer are kept, or one of them is damaged or of another model.
+    """
+    steps = list(read_scores(folder))
+    if count > len(steps):
+        raise CheckpointError(
+            f"{folder.parent} keeps {len(steps)} checkpoints with a validation score, not {count}: "
+            f"ask for {max(1, len(steps))} at most, or train with --keep-best {count}"
+        )
+    manager = open_manager(folder, read_only=True)
+    try:
+        thetas = [_read_theta(folder, manager, step, like) for step in steps[:count]]
+    except CheckpointError:
+        raise
+    except Exception as error:  # as in _newest_good
+        raise CheckpointError(f"one of the {count} best checkpoints in {folder} is damaged: train again") from error
+    finally:
+        manager.close()
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *thetas)
+
+
+def _read_theta(folder: Path, manager: Any, step: int, like: PyTree) -> PyTree:
+    """theta of one step, or its average; CheckpointError for what has changed or is of another model."""
+    import orbax.checkpoint as ocp
+
+    # Leaf by leaf, as numpy: nothing is asked of the optimiser's part, which is not ours to know.
+    whole = manager.restore(step, args=ocp.args.StandardRestore())
+    rule = whole.get("opt_state")
+    got = rule["average"] if isinstance(rule, dict) and "average" in rule else whole["theta"]
+    _check_digest(folder, step, "theta", got)
+    leaves, wanted = _leaves(got), _leaves(like)
+    shapes = ({k: np.shape(v) for k, v in each.items()} for each in (leaves, wanted))
+    _same_shapes(folder, step, *shapes)
+    return jax.tree.unflatten(jax.tree.structure(like), [np.asarray(leaves[name]) for name in wanted])
 
 
 def digest(tree: PyTree) -> str:
@@ -161,11 +184,11 @@ def digest(tree: PyTree) -> str:
 
 def _newest_good(folder: Path, best: bool, read: Callable[[Any, int], Read]) -> Read:
     """What `read` gives of the step asked for, or of the newest whose files are as they were written."""
-    steps = _steps(folder)
+    steps = saved_steps(folder)
     if not steps:
         what = "no complete checkpoint" if folder.is_dir() else "no checkpoints"
         raise CheckpointError(f"{what} in {folder}: give the folder of a run that has saved one, or train again")
-    first = (_best_step(folder, _index(folder), steps) if best else None) or steps[-1]
+    first = next(iter(read_scores(folder)), steps[-1]) if best else steps[-1]
     failed: tuple[int, Exception] | None = None
     for step in (first, *(s for s in reversed(steps) if s != first)):
         manager = None
@@ -191,41 +214,8 @@ def _newest_good(folder: Path, best: bool, read: Callable[[Any, int], Read]) -> 
     ) from failed[1]
 
 
-def _steps(folder: Path) -> list[int]:
-    """The steps that were written whole, in order."""
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
-
-
-def _index_file(folder: Path) -> Path:
-    return folder.parent / "checkpoints.json"
-
-
-def _index(folder: Path) -> dict[str, Any]:
-    """Each step's digests and score; nothing where there is none, as in runs of version 0.1.0."""
-    try:
-        found = json.loads(_index_file(folder).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
-
-
-def _score(folder: Path, index: dict[str, Any], step: int) -> float | None:
-    """A step's validation score; version 0.1.0 left it in the step's own folder."""
-    if str(step) in index:
-        return index[str(step)].get("score")
-    try:
-        return float(json.loads((folder / str(step) / "metrics" / "metrics").read_text(encoding="utf-8"))["score"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _best_step(folder: Path, index: dict[str, Any], steps: list[int]) -> int | None:
-    scores = {step: score for step in steps if (score := _score(folder, index, step)) is not None}
-    return max(scores, key=lambda step: scores[step], default=None)  # the first of equals: steps are in order
-
-
 def _check_digest(folder: Path, step: int, part: str, tree: PyTree) -> None:
-    said = _index(folder).get(str(step))
+    said = read_index(folder).get(str(step))
     if said is not None and said.get(part) != digest(tree):
         raise CheckpointError(f"{folder} at step {step} is not what was written: a file of it has changed")
 

@@ -17,6 +17,7 @@ from mtl_jax.run.average import result_theta
 from mtl_jax.run.metrics import append_jsonl, read_jsonl, write_json, write_text
 from mtl_jax.run.pacing import Window
 from mtl_jax.run.processes import is_first, refuse_together
+from mtl_jax.run.saved import read_scores
 from mtl_jax.types import PyTree, TrainState
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Recorder:
         history: one dict per logged row, those of the run before it was resumed included.
         best_theta, best_score: of the best validation so far, the first of equals; None before any.
         running: whether its loss is still finite.
+        keep_best: of how many best validations the checkpoints are kept.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Recorder:
         path: str | PathLike[str] | None = None,
         config: Mapping[str, Any] | None = None,
         resume: bool = False,
+        keep_best: int = 1,
     ):
         """Check a folder for a new run, or an old run's to go on; nothing is written yet.
 
@@ -50,6 +53,8 @@ class Recorder:
         self.best_theta: PyTree = None
         self.best_score: float | None = None
         self.running = True
+        self.keep_best = keep_best
+        self._scores: list[float] = []  # of the best validations, best first
         self.window = Window()
         self._config, self._manager = config, None
         self._lock: Any = None
@@ -79,8 +84,9 @@ class Recorder:
         state = checkpoint.restore(folder, like)
         rows = read_jsonl(self.path / "metrics.jsonl")
         self.history = [row for row in rows if row.get("step", math.inf) <= int(state.step)]
-        self.best_score = checkpoint.best_score(folder)
-        if self.best_score is not None:
+        self._scores = list(read_scores(folder).values())[: self.keep_best]
+        if self._scores:
+            self.best_score = self._scores[0]
             self.best_theta = result_theta(checkpoint.restore(folder, like, best=True))
         return state
 
@@ -125,16 +131,18 @@ class Recorder:
             self._lock = lock(self.path / ".lock")
 
     def judge(self, theta: PyTree, score: float) -> bool:
-        """Take in a validation score, higher is better; whether it is the best so far.
+        """Take in a validation score, higher is better; whether it is among the `keep_best` best so far.
 
         A score that is not finite never is: such a network would otherwise pass for one that guesses.
         """
         if not math.isfinite(score):
             log.warning("the validation score is not finite: these parameters are not taken for the best")
             return False
-        if self.best_score is not None and score <= self.best_score:
+        if len(self._scores) == self.keep_best and score <= self._scores[-1]:
             return False
-        self.best_theta, self.best_score = jax.tree.map(jnp.array, theta), score
+        self._scores = sorted((*self._scores, score), reverse=True)[: self.keep_best]
+        if self.best_score is None or score > self.best_score:
+            self.best_theta, self.best_score = jax.tree.map(jnp.array, theta), score
         return True
 
     def log(self, row: dict[str, Any]) -> None:
@@ -145,9 +153,9 @@ class Recorder:
             append_jsonl(self.path / "metrics.jsonl", row)
 
     def save(self, state: TrainState, score: float | None = None) -> None:
-        """Write a checkpoint; `score` is its validation score if that is the best so far."""
+        """Write a checkpoint; `score` is its validation score if that is among the best so far."""
         if self._manager is not None:
-            checkpoint.save(self._manager, state, score)
+            checkpoint.save(self._manager, state, score, self.keep_best)
 
     def close(self) -> None:
         """Finish writing, and let go of the folder."""

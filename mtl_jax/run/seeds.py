@@ -44,6 +44,7 @@ def train_seeds(
     val_learner: Learner | None = None,
     val_every: int = 500,
     val_episodes: int = 200,
+    keep_best: int = 1,
     log_every: int = 50,
     out: Sequence[str | PathLike[str]] | None = None,
     configs: Sequence[Mapping[str, Any]] | None = None,
@@ -64,7 +65,8 @@ def train_seeds(
         configs: S settings for their config.json.
         callbacks, progress: as in `train`, given the means over runs.
         pool, ways, shots, queries, tasks, steps, optimizer, augment, source, average, task_chunk, val_pool, val_size,
-        val_source, val_learner, val_every, val_episodes, log_every: as in `train`; tasks are drawn inside the step.
+        val_source, val_learner, val_every, val_episodes, keep_best, log_every: as in `train`; tasks are drawn inside
+        the step.
 
     Returns:
         [S] TrainResult. `tasks_per_s` in the histories are those of all runs together.
@@ -77,11 +79,13 @@ def train_seeds(
         if given is not None and len(given) != runs:
             raise ValueError(f"{len(given)} {name} for {runs} keys: give one per key")
     check_counts(tasks=tasks, steps=steps, val_every=val_every, val_episodes=val_episodes, log_every=log_every)
+    check_counts(keep_best=keep_best)
     source = choose_source(pool, size, augment, None, False, tasks, source)
     if source.feed is not None or len(source.draws) != 1:
         raise ValueError("runs trained together draw tasks of one size on the device: train each alone")
     recorders = [
-        Recorder(None if out is None else out[i], None if configs is None else configs[i]) for i in range(runs)
+        Recorder(None if out is None else out[i], None if configs is None else configs[i], keep_best=keep_best)
+        for i in range(runs)
     ]
 
     by_value = values is not None

@@ -53,6 +53,7 @@ def train(
     val_learner: Learner | None = None,
     val_every: int = 500,
     val_episodes: int = 200,
+    keep_best: int = 1,
     log_every: int = 50,
     out: str | PathLike[str] | None = None,
     config: Mapping[str, Any] | None = None,
@@ -87,6 +88,7 @@ def train(
         val_source: where validation tasks come from, for tasks of another kind.
         val_learner: what validates theta, where validation tasks have other ways than a learner was told; the learner
             of the last step unless given.
+        keep_best: of how many best validations `out` keeps the checkpoints, for `learners.ensemble`.
         log_every: meta-steps averaged into one row of the history.
         out: a folder for config.json, metrics.jsonl and checkpoints/; nothing is written unless given.
         config: what config.json shall hold; the sizes and counts that are given here unless told otherwise.
@@ -112,6 +114,7 @@ def train(
     """
     began = time.perf_counter()
     check_counts(tasks=tasks, steps=steps, val_every=val_every, val_episodes=val_episodes, log_every=log_every)
+    check_counts(keep_best=keep_best)
     if task_chunk is not None:
         check_counts(task_chunk=task_chunk)
     if on_nonfinite not in ("stop", "skip"):
@@ -123,7 +126,7 @@ def train(
         config |= {"average": average, "on_nonfinite": on_nonfinite}
         if asked is None:
             config |= {"ways": ways, "shots": shots, "queries": queries, "augment": augment, "sizes": sizes}
-    recorder = Recorder(out, config, resume)
+    recorder = Recorder(out, config, resume, keep_best)
 
     init_key, run_key, val_key = jax.random.split(key, 3)
     final = learner if isinstance(learner, Learner) else learner(steps)
