@@ -22,8 +22,12 @@ PAPERS = {
     ("maml", "omniglot", 5, 1): (98.7, 0.4), ("maml", "omniglot", 5, 5): (99.9, 0.1),
     ("maml", "omniglot", 20, 1): (95.8, 0.3), ("maml", "omniglot", 20, 5): (98.9, 0.2),
     ("fomaml", "omniglot", 5, 1): (98.3, 0.5), ("fomaml", "omniglot", 5, 5): (99.2, 0.2),
-    ("reptile", "omniglot", 5, 1): (97.68, 0.04),
-    ("matching", "omniglot", 5, 1): (98.1, None), ("meta-sgd", "omniglot", 5, 1): (99.53, 0.26),
+    ("fomaml", "omniglot", 20, 1): (89.4, 0.5), ("fomaml", "omniglot", 20, 5): (97.9, 0.1),
+    ("reptile", "omniglot", 5, 1): (97.68, 0.04), ("reptile", "omniglot", 5, 5): (99.48, 0.06),
+    ("reptile", "omniglot", 20, 1): (89.43, 0.14), ("reptile", "omniglot", 20, 5): (97.12, 0.32),
+    ("matching", "omniglot", 5, 1): (98.1, None), ("matching", "omniglot", 5, 5): (98.9, None),
+    ("matching", "omniglot", 20, 1): (93.8, None), ("matching", "omniglot", 20, 5): (98.5, None),
+    ("meta-sgd", "omniglot", 5, 1): (99.53, 0.26),
     ("mamlpp", "omniglot", 5, 1): (99.47, None),
     ("protonet", "cifar_fs", 5, 1): (55.5, 0.7), ("protonet", "cifar_fs", 5, 5): (72.0, 0.6),
     ("r2d2", "cifar_fs", 5, 1): (60.0, 0.7), ("r2d2", "cifar_fs", 5, 5): (76.1, 0.6),
@@ -121,7 +125,7 @@ def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
             episodes = next(iter(norms.values())).get("episodes", record.get("episodes", "-"))
             method = each["method"] + (f", {several} checkpoints" if several > 1 else "")
             cells = (method, target, f"{ways}, {shots}", score(best), score(norms.get("support")), queries)
-            cells += (episodes, record.get("seeds", 1), said, gap, record.get("commit", "-"))
+            cells += (episodes, record.get("seeds", 1), said, gap, record.get("commit") or "-")
             yield "| " + " | ".join(map(str, cells)) + " |"
 
 

@@ -57,10 +57,12 @@ def main() -> None:
 
 
 def command_of(settings: Settings) -> str:
-    """The command that trains with these settings: what differs from the learner's defaults."""
+    """The command that trains with these settings: what differs from the learner's defaults, after that of its init."""
     usual, given = methods.defaults_of(settings.learner), methods.given_of(settings)
+    first = given.pop("init", None)
     odd = [f"--{k.replace('_', '-')} {v}" for k, v in given.items() if k in usual and v not in (usual[k], None)]
-    return " ".join(("mtl-jax train", settings.learner, *odd))
+    text = " ".join(("mtl-jax train", settings.learner, *odd))
+    return text if first is None else f"{command_of(runs.read_settings(first))} --out RUN; {text} --init RUN"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -32,7 +33,7 @@ def publish(
     about: str,
     settings: Mapping[str, Mapping[str, Any]],
     targets: Sequence[str | None] = (None,),
-    ways: Sequence[int] = (5,),
+    ways: Sequence[int] | None = (5,),
     as_many: bool = False,
     **test: Any,
 ) -> None:
@@ -43,7 +44,7 @@ def publish(
         about: its docstring, for --help.
         settings: what `resolve_settings` takes, by the name that --setting knows it by; the first is the default.
         targets: data sets to test on; that of the training unless given.
-        ways: classes per test task, each in its turn.
+        ways: classes per test task, each in its turn; those of the training for None.
         as_many: also test with as many queries as shots, under transductive moments, as the papers of gradient methods
             do: the moments of one image per class help, so that these figures are not those of 15 queries.
         test: settings of `score_run`; 1 and 5 shots, 1,000 episodes of 15 queries unless given.
@@ -57,15 +58,28 @@ def publish(
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     configure_cpu()
+    at = commit()
     asked = {k: v for k, v in vars(args).items() if k in ("steps", "init") and v is not None}
     of_run = resolve_settings({**settings[args.setting], "seed": args.seed, **asked})
     _, result = launch(of_run, args.out, args.resume)
+    ways = (of_run.task.ways,) if ways is None else ways
     rows = [row for target in targets for n in ways for row in score_run(args.out, target, ways=n, **test)]
     for target, n, k in product(targets, ways, test.get("shots", (1, 5)) if as_many else ()):
         same = {**test, "shots": (k,), "queries": k, "norms": ("transductive",)}
         rows += score_run(args.out, target, ways=n, **same)
-    record = {"experiment": name, "setting": args.setting, "train_seconds": result["seconds"]}
+    record = {"experiment": name, "setting": args.setting, "train_seconds": result["seconds"], "commit": at}
     write_json(args.out / "result.json", result | record | {"test": rows})
+
+
+def commit() -> str | None:
+    """The short name of the commit that these files are of, with a + if some are changed; None outside git."""
+    git = ("git", "-C", str(Path(__file__).parent))
+    try:
+        name = subprocess.run((*git, "rev-parse", "--short", "HEAD"), capture_output=True, text=True, check=True)
+        changed = subprocess.run((*git, "status", "--porcelain", "-uno"), capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return name.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def launch_for(settings: Settings, minutes: float, out: Path) -> tuple[TrainResult, dict[str, Any]]:

@@ -39,15 +39,17 @@ def test_a_time_is_kept(data, tmp_path):
 
 
 def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path, monkeypatch):
-    settings = {"small": {"learner": "protonet", "dataset": data, **SMALL}, "large": {"learner": "maml"}}
+    small = {"learner": "protonet", "dataset": data, **SMALL, "keep_best": 2, "val_every": 1}
+    settings = {"small": small, "large": {"learner": "maml"}}
     for steps in (["--steps", "2"], ["--steps", "3", "--resume"]):
         monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path / "run"), *steps])
         tools.publish("tiny", "about", settings, shots=(1,), episodes=6, ways=(3,), queries=2)
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (record["experiment"], record["setting"], record["steps"]) == ("tiny", "small", 3)
-    assert [(row["norm"], row["ways"], row["episodes"]) for row in record["test"]] == [
-        ("transductive", 3, 6), ("support", 3, 6),
+    assert [(row["norm"], row["ways"], row["episodes"], row.get("ensemble", 1)) for row in record["test"]] == [
+        ("transductive", 3, 6, 1), ("support", 3, 6, 1), ("transductive", 3, 6, 2), ("support", 3, 6, 2),
     ]  # fmt: skip
+    assert record["commit"] == tools.commit()
     assert all(0 <= row["accuracy"] <= 1 for row in record["test"])
 
 
