@@ -8,9 +8,10 @@ Setting: Bertinetto's split, 32x32x3, flips and padded crops in training, conv4-
     validations; 1,000 test episodes of 15 queries. cpu: 20-way 5-shot episodes of 5 queries, one a step, 6,000 steps.
     one_shot: 20-way 1-shot episodes of 10 queries, 1,500 steps from the network of --init. paper: 20-way 5-shot, 15
     queries, for an accelerator; not run.
-Result: cpu: 1 shot 54.78 ± 0.69 % (norm transductive), 52.88 ± 0.67 % (support); 5 shots 73.82 ± 0.56 %,
-    73.12 ± 0.55 %; 61 minutes of training on one of two shared CPU cores. one_shot, from that network:
-    1 shot 56.47 ± 0.71 % (54.70 ± 0.68), 5 shots 73.42 ± 0.58 % (72.59 ± 0.57); 8 minutes more.
+Result: in docs/results.md; cpu took 24 minutes of training on one of two shared CPU cores, one_shot 10 more. Both were
+    trained twice, by two versions of this package: 54.78 and 54.69 % (1 shot, transductive), 73.82 and 73.55 % (5
+    shots) by cpu, 56.47 and 56.51 %, 73.42 and 73.19 % by one_shot, whose weights come with the package
+    (protonet-cifar_fs).
 """
 
 from tools import publish

@@ -31,7 +31,7 @@ def compare(args: Namespace) -> None:
     if len(args.folders) < 2:
         raise ValueError("one run has nothing to be compared with: give two or more, or see mtl-jax eval")
     check_image_size(args, args.folders)
-    shared = _shared(args)
+    shared = _shared(args) | ({"ensemble": args.ensemble} if args.ensemble > 1 else {})
     measured = [measure(folder, args) for folder in args.folders]
     first, *others = measured
     for folder, other in zip(args.folders[1:], others, strict=True):
@@ -55,6 +55,7 @@ def compare(args: Namespace) -> None:
     about = "{ways}-way {shots}-shot on {dataset} ({split}, {episodes} episodes, seed {seed}), 95 % intervals".format(
         **shared
     )
+    about += f", the {args.ensemble} best checkpoints of each together" if args.ensemble > 1 else ""
     print((_markdown if args.markdown else _latex if args.latex else _text)(cells, about))
 
 
