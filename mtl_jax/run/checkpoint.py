@@ -140,10 +140,10 @@ def load_best(folder: Path, like: PyTree, count: int) -> PyTree:
         CheckpointError: fewer are kept, or one of them is damaged or of another model.
     """
     steps = list(read_scores(folder))
-    if count > len(steps):
+    if count > (kept := len(steps)):
         raise CheckpointError(
-            f"{folder.parent} keeps {len(steps)} checkpoints with a validation score, not {count}: "
-            f"ask for {max(1, len(steps))} at most, or train with --keep-best {count}"
+            f"{folder.parent} keeps {kept} checkpoint{'' if kept == 1 else 's'} with a validation score, not {count}: "
+            f"ask for {max(1, kept)} at most, or train with --keep-best {count}"
         )
     manager = open_manager(folder, read_only=True)
     try:
