@@ -18,7 +18,7 @@ from mtl_jax.app.launch import launch
 from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
 from mtl_jax.app.settings import Settings
-from mtl_jax.learners import ensemble
+from mtl_jax.learners.ensemble import ensemble
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.loop import TrainResult
 from mtl_jax.run.metrics import write_json

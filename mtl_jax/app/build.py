@@ -8,6 +8,7 @@ from mtl_jax import learners, models
 from mtl_jax.app import own_code
 from mtl_jax.app.methods import find_method
 from mtl_jax.app.settings import Settings
+from mtl_jax.learners.ensemble import ensemble as predict_together
 from mtl_jax.types import Array, Learner, Model
 
 
@@ -82,7 +83,7 @@ def build_learner(
         raise ValueError(
             f"{settings.learner} gives {type(learner).__name__}, not a Learner(init, adapt, predict, loss)"
         )
-    return learner if ensemble == 1 else learners.ensemble(learner)
+    return learner if ensemble == 1 else predict_together(learner)
 
 
 def over_the_run(settings: Settings) -> Learner | Callable[[Array], Learner]:

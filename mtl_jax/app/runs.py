@@ -38,7 +38,7 @@ def load_run(run: str | PathLike[str], ensemble: int = 1) -> Run:
 
     Args:
         run: its folder, or the name of weights that come with the package (`mtl-jax learners` lists them).
-        ensemble: how many of its best checkpoints are to predict together; see `learners.ensemble`.
+        ensemble: how many of its best checkpoints are to predict together; see `learners.ensemble.ensemble`.
 
     Returns:
         Run(settings, learner, theta); theta's leaves are numpy arrays, of an ensemble with a leading axis [ensemble].

@@ -4,7 +4,6 @@ from mtl_jax.learners.anil import anil
 from mtl_jax.learners.bdcspn import bdcspn
 from mtl_jax.learners.boil import boil
 from mtl_jax.learners.cavia import cavia
-from mtl_jax.learners.ensemble import ensemble
 from mtl_jax.learners.feat import feat
 from mtl_jax.learners.finetune import baseline_pp, finetune
 from mtl_jax.learners.imaml import imaml
@@ -34,7 +33,6 @@ __all__ = [
     "bdcspn",
     "boil",
     "cavia",
-    "ensemble",
     "feat",
     "finetune",
     "fomaml",

@@ -126,7 +126,7 @@ def load_theta(folder: Path, like: PyTree, best: bool | None = None) -> PyTree:
 
 
 def load_best(folder: Path, like: PyTree, count: int) -> PyTree:
-    """Read the meta-learned parameters of a run's `count` best validations, for `learners.ensemble`.
+    """Read the meta-learned parameters of a run's `count` best validations, for `learners.ensemble.ensemble`.
 
     Args:
         folder: the run's checkpoints folder.

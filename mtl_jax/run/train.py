@@ -88,7 +88,7 @@ def train(
         val_source: where validation tasks come from, for tasks of another kind.
         val_learner: what validates theta, where validation tasks have other ways than a learner was told; the learner
             of the last step unless given.
-        keep_best: of how many best validations `out` keeps the checkpoints, for `learners.ensemble`.
+        keep_best: of how many best validations `out` keeps the checkpoints, for `learners.ensemble.ensemble`.
         log_every: meta-steps averaged into one row of the history.
         out: a folder for config.json, metrics.jsonl and checkpoints/; nothing is written unless given.
         config: what config.json shall hold; the sizes and counts that are given here unless told otherwise.

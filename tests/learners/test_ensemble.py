@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import Episode, learners, models
+from mtl_jax.learners.ensemble import ensemble
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def predict(learner, theta, task):
 @pytest.mark.parametrize("name", ["maml", "protonet", "matching"])
 def test_its_probabilities_are_the_mean_of_its_members(name, task, key):
     learner = of_classes(name)
-    together = learners.ensemble(learner, members=3)
+    together = ensemble(learner, members=3)
     theta = together.init(key, task.support_x)
     each = [predict(learner, jax.tree.map(lambda a, m=m: a[m], theta), task) for m in range(3)]
     mean = np.mean([jax.nn.softmax(outputs) for outputs in each], 0)
@@ -46,13 +47,13 @@ def test_equal_members_predict_as_one_of_them(task, key):
     learner = of_classes("maml")
     theta = learner.init(key, task.support_x)
     twice = jax.tree.map(lambda a: jnp.stack((a, a)), theta)
-    seen = predict(learners.ensemble(learner), twice, task)
+    seen = predict(ensemble(learner), twice, task)
     np.testing.assert_allclose(seen, jax.nn.log_softmax(predict(learner, theta, task)), rtol=1e-5, atol=1e-6)
 
 
 def test_of_a_regression_it_is_the_mean_of_outputs(task, key):
     learner = learners.maml(models.mlp(2, (8,)), 0.1, 1)
-    together = learners.ensemble(learner, members=4)
+    together = ensemble(learner, members=4)
     y = jnp.stack((jnp.sin(task.support_x[:, 0]), task.support_x[:, 1]), 1)
     theta = together.init(key, task.support_x)
     of_one = [jax.tree.map(lambda a, m=m: a[m], theta) for m in range(4)]
@@ -63,7 +64,7 @@ def test_of_a_regression_it_is_the_mean_of_outputs(task, key):
 
 def test_a_class_without_support_stays_out_and_finite(key):
     """Within a program the labels are not known, and matching has an output per support example."""
-    learner = learners.ensemble(learners.matching(models.mlp(None, (8,))), members=2)
+    learner = ensemble(learners.matching(models.mlp(None, (8,))), members=2)
     x, y = jax.random.normal(key, (6, 5)), jnp.asarray([0, 0, 1, 1, 2, 2])
     theta = learner.init(key, x)
     seen = jax.jit(lambda y: learner.predict(theta, learner.adapt(theta, x, y), x))(y)
@@ -74,4 +75,4 @@ def test_a_class_without_support_stays_out_and_finite(key):
 
 def test_no_members_are_refused():
     with pytest.raises(ValueError, match="members must be at least 1, not 0"):
-        learners.ensemble(of_classes("maml"), members=0)
+        ensemble(of_classes("maml"), members=0)

@@ -10,6 +10,7 @@ from mtl_jax import ClassPool, evaluate, learners, models, train
 from mtl_jax.app import load_run
 from mtl_jax.app.launch import launch
 from mtl_jax.app.methods import resolve_settings
+from mtl_jax.learners.ensemble import ensemble
 from mtl_jax.run.checkpoint import CheckpointError, load_best, load_theta
 from mtl_jax.run.optimizer import meta_optimizer
 from mtl_jax.run.saved import read_scores
@@ -48,7 +49,7 @@ def test_the_best_validations_are_kept_also_over_a_pause_and_read_best_first(poo
         jax.tree.map(lambda many, one: np.testing.assert_array_equal(many[0], one), thetas, best_theta)
     one = evaluate(learner, run.theta, pool, key, ways=3, queries=3, episodes=20)
     alike = jax.tree.map(lambda a: np.stack((a, a)), run.theta)
-    assert evaluate(learners.ensemble(learner), alike, pool, key, ways=3, queries=3, episodes=20).mean == one.mean
+    assert evaluate(ensemble(learner), alike, pool, key, ways=3, queries=3, episodes=20).mean == one.mean
 
 
 def test_more_than_are_kept_are_refused_with_both_numbers(pool, learner, key, tmp_path):
