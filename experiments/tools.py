@@ -5,6 +5,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from os import PathLike
 from pathlib import Path
@@ -18,7 +19,6 @@ from mtl_jax.app.launch import launch
 from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
 from mtl_jax.app.settings import Settings
-from mtl_jax.learners.ensemble import ensemble
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.loop import TrainResult
 from mtl_jax.run.metrics import write_json
@@ -132,14 +132,14 @@ def score_run(folder: str | PathLike[str], dataset: str | None = None, **setting
     name = dataset or str(of_run.task.dataset)
     ways, pool = settings.get("ways", 5), load_pool(of_run, "test", name)
 
-    def learner(norm: str) -> Learner:
-        return build_learner(change(of_run, norm=norm), ways)
+    def learner(norm: str, several: int = 1) -> Learner:
+        return build_learner(change(of_run, norm=norm), ways, ensemble=several)
 
     title = f"{of_run.learner} on {name}"
     rows = score_rows(learner, load_theta(folder, of_run), pool, title, **settings)
     if (kept := of_run.run.keep_best) > 1:
         thetas = load_theta(folder, of_run, kept)
-        many = score_rows(lambda norm: ensemble(learner(norm)), thetas, pool, f"{kept} of {title}", **settings)
+        many = score_rows(partial(learner, several=kept), thetas, pool, f"{kept} of {title}", **settings)
         rows += [{**row, "ensemble": kept} for row in many]
     clear_compiled()  # the learners were made here
     return [{"dataset": name, **row} for row in rows]
