@@ -2,12 +2,13 @@
 
 Paper: Vinyals et al. 2016, arXiv 1606.04080, prints 98.1 % and 98.9 % (5-way, 1 and 5 shots), 93.8 % and 98.5 %
     (20-way).
-Command: TFDS_DATA_DIR=... python experiments/omniglot_matching.py [--setting cpu|long] [--out runs/omniglot_matching]
-    [--resume]
+Command: TFDS_DATA_DIR=... python experiments/omniglot_matching.py [--setting cpu|long|from_protonet]
+    [--out runs/omniglot_matching] [--init RUN] [--resume]
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 with max-pool, no full context, cosines
     times 20, 60-way 1-shot episodes of 5 queries, one per step, Adam 2e-3 cosine, seed 0, best of the validations
     (60-way, 100 episodes); 1,000 test episodes of 15 queries, upright characters. long: 10,000 steps; not run. cpu:
-    3,000 steps.
+    3,000 steps. from_protonet: 1,500 steps at rate 1e-3 from the network of a prototypical network (--init
+    protonet-omniglot, the weights that come with the package).
 Result: in docs/results.md; cpu took 17 minutes of training on one of two shared CPU cores.
 """
 
@@ -18,6 +19,8 @@ LONG = {
     "temperature": 20.0, "meta_lr": 2e-3, "val_every": 500, "val_episodes": 100,
 }  # fmt: skip
 CPU = LONG | {"steps": 3000}
+FROM_PROTONET = LONG | {"steps": 1500, "meta_lr": 1e-3, "val_every": 250}
 
 if __name__ == "__main__":
-    publish("omniglot_matching", __doc__, {"cpu": CPU, "long": LONG}, ways=(5, 20))
+    settings = {"cpu": CPU, "long": LONG, "from_protonet": FROM_PROTONET}
+    publish("omniglot_matching", __doc__, settings, ways=(5, 20))
