@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
-from tools import fill_methods, launch_for, score_run
+from tools import fill_methods, launch_for, read_curve, score_run
 
 from mtl_jax.app.methods import METHODS, given_of, resolve_settings
 from mtl_jax.run.backend import configure_cpu
@@ -36,7 +36,7 @@ def measure(name: str, minutes: float, out: Path) -> dict:
     """Train for the time given, then test under both norms."""
     config = resolve_settings({"learner": name, "dataset": "omniglot", **SETTINGS[name]})
     _, result = launch_for(config, minutes, out / name)
-    row = {"method": name, "tests": score_run(out / name, shots=(1,))}
+    row = {"method": name, "tests": score_run(out / name, shots=(1,)), "curve": read_curve(out / name)}
     row |= {k: result[k] for k in ("steps", "ms_a_step", "seconds")}
     return row | {"setting": {k: given_of(config).get(k) for k in KEPT}}
 

@@ -127,6 +127,11 @@ def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
             cells = (method, target, f"{ways}, {shots}", score(best), score(norms.get("support")), queries)
             cells += (episodes, record.get("seeds", 1), said, gap, record.get("commit") or "-")
             yield "| " + " | ".join(map(str, cells)) + " |"
+    for each in many:
+        if points := each.get("curve"):
+            few = [points[round(k * (len(points) - 1) / 9)] for k in range(10)] if len(points) > 10 else points
+            said = ", ".join(f"{100 * accuracy:.1f} ({step:,})" for step, accuracy in few)
+            yield f"\nLearning curve of {each['method']}, validation percent (after steps): {said}."
 
 
 def over_networks(record: Mapping[str, Any], data: str) -> Iterator[str]:

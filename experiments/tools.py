@@ -21,7 +21,7 @@ from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
 from mtl_jax.app.settings import Settings
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.loop import TrainResult
-from mtl_jax.run.metrics import write_json
+from mtl_jax.run.metrics import read_jsonl, write_json
 from mtl_jax.run.train import clear_compiled
 from mtl_jax.types import PyTree
 
@@ -68,7 +68,14 @@ def publish(
         same = {**test, "shots": (k,), "queries": k, "norms": ("transductive",)}
         rows += score_run(args.out, target, ways=n, **same)
     record = {"experiment": name, "setting": args.setting, "train_seconds": result["seconds"], "commit": at}
-    write_json(args.out / "result.json", result | record | {"test": rows})
+    record |= {"curve": read_curve(args.out), "test": rows}
+    write_json(args.out / "result.json", result | record)
+
+
+def read_curve(folder: str | PathLike[str]) -> list[tuple[int, float]]:
+    """The learning curve of a run: (step, accuracy, a fraction) of each validation."""
+    rows = read_jsonl(Path(folder) / "metrics.jsonl")
+    return [(row["step"], row["val_accuracy"]) for row in rows if "val_accuracy" in row]
 
 
 def commit() -> str | None:

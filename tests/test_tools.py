@@ -50,6 +50,8 @@ def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path,
         ("transductive", 3, 6, 1), ("support", 3, 6, 1), ("transductive", 3, 6, 2), ("support", 3, 6, 2),
     ]  # fmt: skip
     assert record["commit"] == tools.commit()
+    assert [step for step, _ in record["curve"]] == [1, 2, 3]
+    assert max(seen for _, seen in record["curve"]) == pytest.approx(record["val_accuracy"])
     assert all(0 <= row["accuracy"] <= 1 for row in record["test"])
 
 

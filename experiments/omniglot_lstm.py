@@ -1,0 +1,26 @@
+"""The LSTM meta-learner on Omniglot, 5-way.
+
+Paper: Ravi and Larochelle 2017, OpenReview rJY0-Kcll; no figure of it on Omniglot was ever published.
+Command: TFDS_DATA_DIR=... python experiments/omniglot_lstm.py [--setting paper|cpu|from_maml]
+    [--out runs/omniglot_lstm] [--init RUN] [--resume]
+Setting: Vinyals split, 28x28, four rotations as classes in training, conv4 with stride 2, one task per step, Adam
+    cosine, gates at ten times the outer rate, seed 0, best of the validations; 1,000 test episodes of 15 queries and of
+    as many as shots, upright characters. paper: width 32, 12 inner steps, 15 queries, rate 1e-3, 75,000 steps, for an
+    accelerator; not run. cpu: width 32, 5 inner steps, 5 queries, rate 2e-3, 75,000 steps; not run. from_maml: width
+    64, 5 inner steps, 5 queries, 4 tasks per step, rate 1e-3, 3,000 steps from the network of MAML (--init
+    maml-omniglot, the weights that come with the package; its head is not taken).
+Result: in docs/results.md.
+"""
+
+from tools import publish
+
+PAPER = {
+    "learner": "lstm", "dataset": "omniglot", "downsample": "stride", "width": 32, "inner_steps": 12, "queries": 15,
+    "tasks": 1, "meta_lr": 1e-3, "steps": 75000, "val_every": 2500, "val_episodes": 300,
+}  # fmt: skip
+CPU = PAPER | {"inner_steps": 5, "queries": 5, "meta_lr": 2e-3}
+FROM_MAML = CPU | {"width": 64, "tasks": 4, "meta_lr": 1e-3, "steps": 3000, "val_every": 250}
+
+if __name__ == "__main__":
+    settings = {"paper": PAPER, "cpu": CPU, "from_maml": FROM_MAML}
+    publish("omniglot_lstm", __doc__, settings, ways=None, as_many=True)
