@@ -105,7 +105,7 @@ def launch_for(settings: Settings, minutes: float, out: Path) -> tuple[TrainResu
         KeyboardInterrupt: Ctrl-C; what was done is kept, and `train_or_resume` goes on with it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        trial = change(settings, steps=TRIAL, log_every=10, val_every=TRIAL, val_episodes=5)
+        trial = change(settings, steps=TRIAL, log_every=10, val_every=TRIAL, val_episodes=5, keep_best=1)
         run, _ = launch(trial, Path(folder) / "run", quiet=True)
         pace = settings.task.tasks / run.history[-1]["tasks_per_s"]
         made = Path(folder) / "run" / "pretrain"

@@ -140,8 +140,7 @@ def _untrained(name: str, given: Mapping[str, Any]) -> Settings:
     """The settings of a frozen backbone's head, for the task that is asked for."""
     if given.get("dataset") is None:
         raise ValueError(f"{name} was trained on none of the data sets here: give --dataset")
-    if given["ensemble"] > 1:
-        raise ValueError(f"{name} is one network, not an ensemble of {given['ensemble']}: leave --ensemble out")
+    runs.check_single(name, given["ensemble"])
     if "norm" in given:
         raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm out")
     asked = {k: given[k] for k in ("image_size", *SIZES) if k in given}

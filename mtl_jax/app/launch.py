@@ -28,6 +28,7 @@ from mtl_jax.run.optimizer import meta_optimizer, multiply_updates
 from mtl_jax.run.processes import is_first
 from mtl_jax.run.progress import Progress
 from mtl_jax.run.recorder import Recorder
+from mtl_jax.run.saved import check_kept
 from mtl_jax.run.seeds import train_seeds
 from mtl_jax.run.train import choose_source, choose_validation, clear_compiled, train
 from mtl_jax.types import PyTree
@@ -195,6 +196,7 @@ def _prepare(settings: Settings) -> tuple[Settings, Any, dict[str, Any]]:
     settings = replace(settings, task=task)
     build_learner(settings)  # what does not fit is refused before anything is drawn
     val = load_pool(settings, "val") if "val" in facts.splits else None
+    check_kept(of_run.keep_best, outer.steps, of_run.val_every, val is not None, True)
     ways = task.ways if val is None else min(task.ways, val.classes)
     if ways != task.ways and method.network == "head":
         raise ValueError(

@@ -137,6 +137,12 @@ def load_pool(settings: Settings, split: str, dataset: str | None = None) -> "Cl
     return datasets.load(name, split, size, channels=channels, host=task.host, split_file=own)
 
 
+def check_single(name: str, ensemble: int) -> None:
+    """ValueError if more than one network is asked of what comes with the package or was never trained here."""
+    if ensemble > 1:
+        raise ValueError(f"{name} is one network, not an ensemble of {ensemble}: leave --ensemble out")
+
+
 def load_theta(folder: str | PathLike[str], settings: Settings, ensemble: int = 1) -> "PyTree":
     """Meta-learned parameters of a run: those of its best validation, or its last where there was none.
 
@@ -154,8 +160,7 @@ def load_theta(folder: str | PathLike[str], settings: Settings, ensemble: int = 
     x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), settings.task.input_dtype)
     like = jax.eval_shape(build_learner(settings).init, jax.random.key(0), x)  # shapes alone: the values are read
     if shipped.is_name(folder):
-        if ensemble > 1:
-            raise ValueError(f"{folder} is one network, not an ensemble of {ensemble}: leave --ensemble out")
+        check_single(str(folder), ensemble)
         leaves = shipped.read_leaves(str(folder))
         paths = jax.tree_util.tree_leaves_with_path(like)
         ordered = [leaves[jax.tree_util.keystr(path, simple=True, separator="/")] for path, _ in paths]

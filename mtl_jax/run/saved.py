@@ -25,6 +25,20 @@ def read_index(folder: Path) -> dict[str, Any]:
     return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 
 
+def check_kept(keep_best: int, steps: int, val_every: int, validates: bool, writes: bool) -> None:
+    """ValueError unless a run of `steps` can keep the checkpoints of its `keep_best` best validations."""
+    if keep_best == 1:
+        return
+    if not (validates and writes):
+        lacks = "a validation pool to choose them by" if writes else "a folder `out` to keep them in"
+        raise ValueError(f"keep_best {keep_best} wants {lacks}: give one, or leave it at 1")
+    if keep_best > (times := -(-steps // val_every)):
+        raise ValueError(
+            f"keep_best {keep_best} wants as many validations, and {steps} steps with one every {val_every} have "
+            f"{times}: lower val_every to {max(1, steps // keep_best)}, or keep_best"
+        )
+
+
 def read_scores(folder: Path, index: Mapping[str, Any] | None = None) -> dict[int, float]:
     """{step: validation score} of the saved steps that have one, best first, and of equals the earlier first.
 

@@ -17,6 +17,7 @@ from mtl_jax.run.optimizer import freeze
 from mtl_jax.run.parallel import auto_chunk, replicate, task_mesh
 from mtl_jax.run.progress import shown
 from mtl_jax.run.recorder import Recorder
+from mtl_jax.run.saved import check_kept
 from mtl_jax.run.step import compiled_runs, learner_of
 from mtl_jax.run.train import check_counts, choose_source, choose_validation, default_optimizer
 from mtl_jax.types import Array, Learner, PyTree, TaskSource, TrainState
@@ -80,6 +81,7 @@ def train_seeds(
             raise ValueError(f"{len(given)} {name} for {runs} keys: give one per key")
     check_counts(tasks=tasks, steps=steps, val_every=val_every, val_episodes=val_episodes, log_every=log_every)
     check_counts(keep_best=keep_best)
+    check_kept(keep_best, steps, val_every, val_pool is not None or val_source is not None, out is not None)
     source = choose_source(pool, size, augment, None, False, tasks, source)
     if source.feed is not None or len(source.draws) != 1:
         raise ValueError("runs trained together draw tasks of one size on the device: train each alone")

@@ -25,6 +25,7 @@ from mtl_jax.run.parallel import replicate, spread
 from mtl_jax.run.processes import wait_for_all
 from mtl_jax.run.progress import shown
 from mtl_jax.run.recorder import Recorder
+from mtl_jax.run.saved import check_kept
 from mtl_jax.run.step import compiled_runs, compiled_steps
 from mtl_jax.types import Array, Learner, PyTree, TaskSource, TrainState
 
@@ -115,6 +116,7 @@ def train(
     began = time.perf_counter()
     check_counts(tasks=tasks, steps=steps, val_every=val_every, val_episodes=val_episodes, log_every=log_every)
     check_counts(keep_best=keep_best)
+    check_kept(keep_best, steps, val_every, val_pool is not None or val_source is not None, out is not None)
     if task_chunk is not None:
         check_counts(task_chunk=task_chunk)
     if on_nonfinite not in ("stop", "skip"):

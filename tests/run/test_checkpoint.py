@@ -14,6 +14,7 @@ from mtl_jax.learners.ensemble import ensemble
 from mtl_jax.run.checkpoint import CheckpointError, load_best, load_theta
 from mtl_jax.run.optimizer import meta_optimizer
 from mtl_jax.run.saved import read_scores
+from mtl_jax.run.seeds import train_seeds
 
 SIZES = {"ways": 3, "shots": 1, "queries": 3, "tasks": 2}
 
@@ -50,6 +51,18 @@ def test_the_best_validations_are_kept_also_over_a_pause_and_read_best_first(poo
     one = evaluate(learner, run.theta, pool, key, ways=3, queries=3, episodes=20)
     alike = jax.tree.map(lambda a: np.stack((a, a)), run.theta)
     assert evaluate(ensemble(learner), alike, pool, key, ways=3, queries=3, episodes=20).mean == one.mean
+
+
+def test_more_checkpoints_than_validations_are_refused_before_training(pool, learner, key, tmp_path):
+    for trainer, keys, out in ((train, key, tmp_path / "run"), (train_seeds, key[None], [tmp_path / "run"])):
+        go = {**SIZES, "steps": 7, "val_every": 2, "keep_best": 5}
+        with pytest.raises(ValueError, match=r"keep_best 5 wants as many .* every 2 have 4: lower val_every to 1, or"):
+            trainer(learner, pool, keys, val_pool=pool, out=out, **go)
+        with pytest.raises(ValueError, match="keep_best 5 wants a validation pool to choose them by"):
+            trainer(learner, pool, keys, out=out, **go)
+        with pytest.raises(ValueError, match="keep_best 5 wants a folder `out` to keep them in"):
+            trainer(learner, pool, keys, val_pool=pool, **go)
+    assert not (tmp_path / "run").exists()
 
 
 def test_more_than_are_kept_are_refused_with_both_numbers(pool, learner, key, tmp_path):
