@@ -42,6 +42,7 @@ OVERLAPS = {
     "fc100": "CIFAR-100 holds some images twice, in two classes: 1 of this split's test images is in its training "
     "classes as well.",
 }
+OPTIONS = {"average": "averaged over steps", "patience": "stopped early"}
 HEAD = "| method | data | ways, shots | transductive | support | queries | episodes | seeds | paper | gap | commit |"
 ABOUT = """# Results
 
@@ -50,7 +51,8 @@ Made by `python experiments/results.py` from the records in `experiments/results
 Accuracies are percent over test episodes of classes that training never saw; ± is the 95 % interval of the mean over
 episodes (1.96 standard errors) for that one network, not over networks. "transductive" normalises a query by the
 moments of all queries of its episode, "support" by the support set's alone; "5 checkpoints" are those of the 5 best
-validations, whose probabilities are averaged. The gap is transductive minus the paper's figure.
+validations, whose probabilities are averaged; "averaged over steps" are weights of --average, "stopped early" those of
+--patience. The gap is transductive minus the paper's figure.
 """
 
 
@@ -123,7 +125,8 @@ def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
             said = "-" if paper is None else f"{paper}" + ("" if half is None else f" ± {half}")
             gap = "-" if paper is None or best is None else f"{100 * best['accuracy'] - paper:+.2f}"
             episodes = next(iter(norms.values())).get("episodes", record.get("episodes", "-"))
-            method = each["method"] + (f", {several} checkpoints" if several > 1 else "")
+            method = each["method"] + "".join(f", {said}" for key, said in OPTIONS.items() if key in record)
+            method += f", {several} checkpoints" if several > 1 else ""
             cells = (method, target, f"{ways}, {shots}", score(best), score(norms.get("support")), queries)
             cells += (episodes, record.get("seeds", 1), said, gap, record.get("commit") or "-")
             yield "| " + " | ".join(map(str, cells)) + " |"

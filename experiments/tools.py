@@ -68,7 +68,8 @@ def publish(
         same = {**test, "shots": (k,), "queries": k, "norms": ("transductive",)}
         rows += score_run(args.out, target, ways=n, **same)
     record = {"experiment": name, "setting": args.setting, "train_seconds": result["seconds"], "commit": at}
-    record |= {"curve": read_curve(args.out), "test": rows}
+    options = {"average": of_run.outer.average, "patience": of_run.run.patience}
+    record |= {k: v for k, v in options.items() if v is not None} | {"curve": read_curve(args.out), "test": rows}
     write_json(args.out / "result.json", result | record)
 
 

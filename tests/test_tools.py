@@ -12,6 +12,7 @@ from mtl_jax import cli
 from mtl_jax.app.methods import resolve_settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
+import results
 import tools
 
 SMALL = {
@@ -39,7 +40,7 @@ def test_a_time_is_kept(data, tmp_path):
 
 
 def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path, monkeypatch):
-    small = {"learner": "protonet", "dataset": data, **SMALL, "keep_best": 2, "val_every": 1}
+    small = {"learner": "protonet", "dataset": data, **SMALL, "keep_best": 2, "val_every": 1, "average": 0.5}
     settings = {"small": small, "large": {"learner": "maml"}}
     for steps in (["--steps", "2"], ["--steps", "3", "--resume"]):
         monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path / "run"), *steps])
@@ -50,9 +51,17 @@ def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path,
         ("transductive", 3, 6, 1), ("support", 3, 6, 1), ("transductive", 3, 6, 2), ("support", 3, 6, 2),
     ]  # fmt: skip
     assert record["commit"] == tools.commit()
+    assert record["average"] == 0.5
+    assert "patience" not in record
     assert [step for step, _ in record["curve"]] == [1, 2, 3]
     assert max(seen for _, seen in record["curve"]) == pytest.approx(record["val_accuracy"])
     assert all(0 <= row["accuracy"] <= 1 for row in record["test"])
+    page = list(results.accuracies(record, "folder"))
+    assert [line.split(" | ")[0] for line in page[2:4]] == [
+        "| protonet, averaged over steps", "| protonet, averaged over steps, 2 checkpoints",
+    ]  # fmt: skip
+    assert page[-1].startswith("\nLearning curve of protonet, validation percent (after steps): ")
+    assert page[-1].count("(") == 4
 
 
 def test_a_record_is_filled_with_the_methods_it_lacks(tmp_path):
