@@ -52,7 +52,8 @@ Accuracies are percent over test episodes of classes that training never saw; ±
 episodes (1.96 standard errors) for that one network, not over networks. "transductive" normalises a query by the
 moments of all queries of its episode, "support" by the support set's alone; "5 checkpoints" are those of the 5 best
 validations, whose probabilities are averaged; "averaged over steps" are weights of --average, "stopped early" those of
---patience. The gap is transductive minus the paper's figure.
+--patience. "rotated" test classes are the quarter turns of
+the test classes, each a class of its own. The gap is transductive minus the paper's figure.
 """
 
 
@@ -117,10 +118,11 @@ def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
         tests: dict[tuple, dict[str, Any]] = {}
         for row in each.get("tests") or each["test"]:
             target = row.get("dataset") or row.get("target") or data
+            target += ", rotated" if row.get("augment") == "rotations" else ""
             place = (target, row.get("ways", 5), row.get("shots", 1), row.get("queries", 15), row.get("ensemble", 1))
             tests.setdefault(place, {})[row["norm"]] = row
         for (target, ways, shots, queries, several), norms in tests.items():
-            paper, half = PAPERS.get((each["method"], target, ways, shots), (None, None))
+            paper, half = PAPERS.get((each["method"], target.split(",")[0], ways, shots), (None, None))
             best = norms.get("transductive")
             said = "-" if paper is None else f"{paper}" + ("" if half is None else f" ± {half}")
             gap = "-" if paper is None or best is None else f"{100 * best['accuracy'] - paper:+.2f}"

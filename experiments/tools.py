@@ -19,6 +19,7 @@ from mtl_jax.app.launch import launch
 from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
 from mtl_jax.app.settings import Settings
+from mtl_jax.data import sources
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.loop import TrainResult
 from mtl_jax.run.metrics import read_jsonl, write_json
@@ -127,7 +128,7 @@ def score_run(folder: str | PathLike[str], dataset: str | None = None, **setting
     Args:
         folder: the run's.
         dataset: where to test; its images are given the size and the channels that the run was trained on.
-        settings: ways, shots, queries, episodes, norms and task_chunk of `score_rows`.
+        settings: ways, shots, queries, episodes, norms, task_chunk and augment of `score_rows`.
 
     Returns:
         Rows as `score_rows` gives them, with "dataset"; of a run that keeps several checkpoints also those of their
@@ -164,6 +165,7 @@ def score_rows(
     episodes: int = 1000,
     norms: Sequence[str] = ("transductive", "support"),
     task_chunk: int | None = None,
+    augment: str = "none",
 ) -> list[dict[str, Any]]:
     """Test under every number of shots and every norm, always on the same episodes, and print a line for each.
 
@@ -176,22 +178,24 @@ def score_rows(
         shots: support images per class, each in its turn.
         norms: of "transductive", "support" and "none".
         task_chunk: episodes at a time; chosen by backend and size unless given.
+        augment: "rotations" for a class per quarter turn of each class.
 
     Returns:
-        Rows of norm, ways, shots, queries, episodes, accuracy and ci95 (fractions).
+        Rows of norm, ways, shots, queries, episodes, accuracy and ci95 (fractions), and augment where there is one.
     """
-    rows = []
+    rows, how = [], {} if augment == "none" else {"augment": augment}
     for k in shots:
+        source = sources.episodes(ways, k, queries, augment) if how else None
         for norm in norms:
             key = jax.random.key(1)
             seen = evaluate(
                 learner(norm), theta, pool, key, ways=ways, shots=k, queries=queries, episodes=episodes,
-                task_chunk=task_chunk,
+                source=source, task_chunk=task_chunk,
             )  # fmt: skip
             print(f"{title}, {ways}-way {k}-shot, norm {norm}: {100 * seen.accuracy:.2f} ± {100 * seen.ci95:.2f} %")
             rows.append(
                 {"norm": norm, "ways": ways, "shots": k, "queries": queries, "episodes": episodes}
-                | {"accuracy": seen.accuracy, "ci95": seen.ci95}
+                | {"accuracy": seen.accuracy, "ci95": seen.ci95, **how}
             )
     return rows
 
