@@ -3,20 +3,22 @@
 Paper: Finn, Abbeel and Levine 2017, arXiv 1703.03400, prints 98.7 ± 0.4 % after 60,000 meta-steps of 32 tasks, tested
     with one query per class under transductive moments.
 Command: TFDS_DATA_DIR=... python experiments/omniglot_maml.py
-    [--setting paper|cpu|first_order|five_shots|first_order_five|twenty_ways|short] [--out runs/omniglot_maml]
-    [--init RUN] [--resume]
+    [--setting paper|cpu|first_order|five_shots|twenty_ways|short] [--out runs/omniglot_maml] [--init RUN]
+    [--resume]
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 with stride 2 (the authors' network),
     1 inner step of rate 0.4 (3 at test), Adam cosine, seed 0, best of the validations; 1,000 test episodes of 15
     queries and of as many as shots, upright characters. paper: 5-way, 32 tasks of one query, rate 1e-3, 60,000 steps.
     cpu: the same for 40,000 steps, the first 6,000 of which had the cosine of 60,000. first_order: by first-order MAML,
     else as paper, 50,000 steps. five_shots: 5-shot tasks of 5 queries, from the network of cpu (--init maml-omniglot,
-    the weights that come with the package), 16 tasks, the 5 best validations kept, 2,500 steps. first_order_five: the
-    same by first-order MAML from the network of first_order (--init). twenty_ways: 20-way tasks, 16 per step, from the
-    network of cpu (--init maml-omniglot), 6,000 steps; not run. short: 16 tasks of 5 queries, rate 2e-3, 9,000 steps
-    (its record is of an earlier form, whose validations had 15 queries). The head is never taken from another network.
+    the weights that come with the package), 16 tasks, the 5 best validations kept, 2,500 steps. twenty_ways: 20-way
+    tasks, 16 per step, from the network of cpu (--init maml-omniglot), 6,000 steps; not run. short: 16 tasks of 5
+    queries, rate 2e-3, 9,000 steps (its record is of an earlier form, whose validations had 15 queries). --init takes
+    all but the head.
 Result: in docs/results.md. cpu: 66 minutes on one CPU core. first_order: 81 minutes on one of two shared CPU cores; by
     its validation, which rose to the end, 12,000 steps are worth 2.6 points less. short: 22 minutes on two shared CPU
-    cores; five inner steps gave 94.62 ± 0.33 % in 31. five_shots: not run.
+    cores; five inner steps gave 94.62 ± 0.33 % in 31. five_shots: 20 minutes on one of two shared CPU cores; the
+    network of cpu, trained at 1 shot, remains the better one at 5 shots: by the end five_shots has 99.6 % on training
+    tasks and 98.5 on validation ones, level from step 1,250 on.
 """
 
 from tools import publish
@@ -30,13 +32,12 @@ FIRST_ORDER = PAPER | {"learner": "fomaml", "steps": 50000, "val_every": 1000}
 FIVE_SHOTS = PAPER | {
     "shots": 5, "queries": 5, "tasks": 16, "steps": 2500, "val_every": 250, "val_episodes": 200, "keep_best": 5,
 }  # fmt: skip
-FIRST_ORDER_FIVE = FIVE_SHOTS | {"learner": "fomaml"}
 TWENTY_WAYS = PAPER | {"ways": 20, "tasks": 16, "steps": 6000, "val_every": 500, "val_episodes": 100}
 SHORT = PAPER | {"queries": 5, "tasks": 16, "meta_lr": 2e-3, "steps": 9000, "val_every": 500, "val_episodes": 200}
 
 if __name__ == "__main__":
     settings = {
-        "paper": PAPER, "cpu": CPU, "first_order": FIRST_ORDER, "five_shots": FIVE_SHOTS,
-        "first_order_five": FIRST_ORDER_FIVE, "twenty_ways": TWENTY_WAYS, "short": SHORT,
+        "paper": PAPER, "cpu": CPU, "first_order": FIRST_ORDER, "five_shots": FIVE_SHOTS, "twenty_ways": TWENTY_WAYS,
+        "short": SHORT,
     }  # fmt: skip
     publish("omniglot_maml", __doc__, settings, ways=None, as_many=True)
