@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
 
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array
 
-AUGMENTATIONS = ("none", "rotations", "flip_crop")
+AUGMENTATIONS = ("none", "rotations", "rotations_affine", "flip_crop")
+TURNED = ("rotations", "rotations_affine")  # a class per quarter turn of each class
 
 
 def check_augment(pool: ClassPool, augment: str) -> None:
@@ -20,13 +22,13 @@ def check_augment(pool: ClassPool, augment: str) -> None:
         raise ValueError(
             f"{augment} is for images [height, width, 1 or 3], not inputs {list(shape)} of {dtype}: take augment='none'"
         )
-    if augment == "rotations" and shape[0] != shape[1]:
+    if augment in TURNED and shape[0] != shape[1]:
         raise ValueError(f"rotations need square images, not {shape[0]}x{shape[1]}")
 
 
 def augmented_classes(classes: int, augment: str) -> int:
-    """How many classes there are to draw: under "rotations", each counts once per quarter turn."""
-    return classes * (4 if augment == "rotations" else 1)
+    """How many classes there are to draw: under both kinds of rotations, each counts once per quarter turn."""
+    return classes * (4 if augment in TURNED else 1)
 
 
 def to_float(x: Array) -> Array:
@@ -45,6 +47,31 @@ def flip_crop(key: Array, x: Array) -> Array:
     x = jnp.where(jax.random.bernoulli(flip_key), x[:, ::-1], x)
     top, left = jax.random.randint(crop_key, (2,), 0, 9)
     return jax.lax.dynamic_slice(jnp.pad(x, ((4, 4), (4, 4), (0, 0))), (top, left, jnp.int32(0)), x.shape)
+
+
+def distort(key: Array, x: Array) -> Array:
+    """x [height, width, channels] under a random affine map about its centre, the edge's values continued outwards.
+
+    Turned by up to 15 degrees, each side's length multiplied by 0.85 to 1.15, sheared by up to 0.15, moved by up to
+    1/14 of its sides; linear between pixels.
+
+    Args:
+        key: a JAX random key.
+        x: floats.
+
+    Returns:
+        The image of x's shape and dtype.
+    """
+    turn, high, wide, shear, *move = jax.random.uniform(key, (6,), x.dtype, -1.0, 1.0)
+    turn, shear = turn * (jnp.pi / 12), shear * 0.15
+    cos, sin, high, wide = jnp.cos(turn), jnp.sin(turn), 1.0 + 0.15 * high, 1.0 + 0.15 * wide
+    height, width = x.shape[:2]
+    down, right = jnp.meshgrid(*(jnp.arange(n, dtype=x.dtype) - (n - 1) / 2 for n in (height, width)), indexing="ij")
+    down, right = down / high, right / wide + shear * down
+    rows = cos * down - sin * right + ((height - 1) / 2 + move[0] * (height / 14))
+    columns = sin * down + cos * right + ((width - 1) / 2 + move[1] * (width / 14))
+    channels = [map_coordinates(x[..., c], [rows, columns], order=1, mode="nearest") for c in range(x.shape[2])]
+    return jnp.stack(channels, -1)
 
 
 def translate(key: Array, x: Array, share: float = 0.125) -> Array:

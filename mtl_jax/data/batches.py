@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.data.augment import augmented_classes, check_augment, flip_crop, rotate, to_float
+from mtl_jax.data.augment import TURNED, augmented_classes, check_augment, distort, flip_crop, rotate, to_float
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array, Episode
 
 
 def batch_classes(pool: ClassPool, augment: str = "none") -> int:
-    """How many labels `sample_batch` gives: the pool's classes, four times as many under "rotations".
+    """How many labels `sample_batch` gives: the pool's classes, four times as many under rotations.
 
     Raises:
         ValueError: an unknown augmentation, or one that does not suit the pool.
@@ -27,8 +27,8 @@ def sample_batch(key: Array, pool: ClassPool, size: int = 64, augment: str = "no
         key: a JAX random key.
         pool: what to draw from: images, features or tokens.
         size: inputs, drawn with replacement.
-        augment: as in `sample_episode`: "none", "rotations" (one of four per image, each a class of its own) or
-            "flip_crop".
+        augment: as in `sample_episode`: "none", "rotations" (one of four per image, each a class of its own),
+            "rotations_affine" or "flip_crop".
 
     Returns:
         Episode with query_x [size, ...], float32 in [0, 1] for uint8 images, else of the pool's dtype and values, and
@@ -46,11 +46,13 @@ def sample_batch(key: Array, pool: ClassPool, size: int = 64, augment: str = "no
     drawn = jax.random.randint(image_key, (size,), 0, len(pool.x))
     x = pool.x[drawn]
     y = jnp.searchsorted(pool.start, drawn, side="right").astype(jnp.int32) - 1
-    if augment == "rotations":
+    if augment in TURNED:
         turns = jax.random.randint(augment_key, (size,), 0, 4)
         x = jax.vmap(lambda image, k: rotate(image[None], k)[0])(x, turns)
         y = y + turns * pool.classes
-    elif augment == "flip_crop":
+    if augment == "flip_crop":
         x = jax.vmap(flip_crop)(jax.random.split(augment_key, size), x)
     x = to_float(x)
+    if augment == "rotations_affine":
+        x = jax.vmap(distort)(jax.random.split(jax.random.fold_in(augment_key, 1), size), x)
     return Episode(x[:1], y[:1], x, y)

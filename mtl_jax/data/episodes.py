@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.data.augment import augmented_classes, check_augment, flip_crop, rotate, to_float
+from mtl_jax.data.augment import TURNED, augmented_classes, check_augment, distort, flip_crop, rotate, to_float
 from mtl_jax.data.distinct import draw_distinct
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.data.regression import RegressionPool, check_rows
@@ -52,13 +52,14 @@ def sample_episode(
         shots: support inputs per class, K.
         queries: query inputs per class.
         augment: "none"; "rotations": every class in four rotations counts as four classes, for training on
-            characters; "flip_crop": each image mirrored at random and cropped from a 4-pixel zero padding, for
-            training on colour images. Both are for images [height, width, 1 or 3], uint8 or float.
+            characters; "rotations_affine": the same, and each image moved, turned, stretched and sheared a little
+            (`distort`); "flip_crop": each image mirrored at random and cropped from a 4-pixel zero padding, for
+            training on colour images. All are for images [height, width, 1 or 3], uint8 or float.
 
     Returns:
         Episode with support_x [ways * shots, ...], float32 in [0, 1] for uint8 images, else of the pool's dtype and
         values, support_y [ways * shots] int32, query_x and query_y alike with `queries` in place of `shots`, classes
-        [ways] int32 (under "rotations", class + rotation * pool.classes).
+        [ways] int32 (under rotations, class + rotation * pool.classes).
 
     Raises:
         ValueError: the pool has too few classes or inputs for the request, or does not suit `augment` (while tracing).
@@ -105,12 +106,13 @@ def episode_from(key: Array, pool: ClassPool, drawn: Array, shots: int, queries:
 def episode_of(key: Array, drawn: Array, x: Array, classes: int, shots: int, augment: str) -> Episode:
     """`sample_episode` of given inputs x [ways, shots + queries, ...] of the pool's dtype, of given classes."""
     ways, each = x.shape[:2]
-    if augment == "rotations":  # uint8 until the end: a quarter of the bytes to move
+    if augment in TURNED:  # uint8 until the end: a quarter of the bytes to move
         x = jax.vmap(rotate)(x, drawn // classes)
-    elif augment == "flip_crop":
-        keys = jax.random.split(jax.random.split(key, 3)[2], (ways, each))
-        x = jax.vmap(jax.vmap(flip_crop))(keys, x)
+    if augment == "flip_crop":
+        x = jax.vmap(jax.vmap(flip_crop))(jax.random.split(jax.random.split(key, 3)[2], (ways, each)), x)
     x = to_float(x)
+    if augment == "rotations_affine":
+        x = jax.vmap(jax.vmap(distort))(jax.random.split(jax.random.split(key, 3)[2], (ways, each)), x)
     labels = jnp.arange(ways, dtype=jnp.int32)
     return Episode(
         support_x=x[:, :shots].reshape(-1, *x.shape[2:]),

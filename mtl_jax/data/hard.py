@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mtl_jax.data.augment import augmented_classes
 from mtl_jax.data.episodes import check_request, episode_from
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array, Episode
@@ -97,7 +98,7 @@ def sample_hard_episode(
     Reference: Sun, Liu, Chua and Schiele 2019, arXiv 1812.02391, section 4.3.
     """
     check_request(pool, ways, shots, queries, augment)
-    bound = pool.classes * (4 if augment == "rotations" else 1)
+    bound = augmented_classes(pool.classes, augment)
     known = jnp.where(failed.classes < 0, bound, failed.classes)
     preferred = jnp.zeros(bound, jnp.float32).at[known].set(1.0, mode="drop")
     draw_key, order_key = jax.random.split(jax.random.split(key, 3)[0])

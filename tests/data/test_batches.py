@@ -51,7 +51,7 @@ def test_rotations_are_classes_of_their_own(ragged, key):
     assert batch_classes(ragged) == 5
 
 
-@pytest.mark.parametrize("augment", ["none", "rotations", "flip_crop"])
+@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "flip_crop"])
 def test_same_key_same_batch_jitted_and_another_key_another(ragged, key, augment):
     jitted = jax.jit(sample_batch, static_argnums=(2, 3))
     for one, two in zip(sample_batch(key, ragged, 12, augment), jitted(key, ragged, 12, augment), strict=True):
