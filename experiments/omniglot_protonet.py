@@ -7,9 +7,9 @@ Command: TFDS_DATA_DIR=... python experiments/omniglot_protonet.py [--setting on
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64, 60-way episodes of 5 queries, one per
     step, Adam 2e-3 cosine, seed 0, best of the validations (60-way, 100 episodes); 1,000 test episodes of 15 queries,
     upright characters. one_shot: 1-shot episodes, 10,000 steps. longer: 3,000 more from the network of one_shot
-    (--init protonet-omniglot, the weights that come with the package) at rate 1e-3. affine: the
-    same start, 3,000 steps at 2e-3, each training image turned, stretched, sheared and moved a little. five_shots: 5-shot, 6,000 steps.
-    short: 1-shot, 1,500 steps.
+    (--init protonet-omniglot, the weights that come with the package) at rate 1e-3. affine: the same start, 3,000 steps
+    at 2e-3, each training image turned, stretched, sheared and moved a little. five_shots: 5-shot, 6,000 steps. short:
+    1-shot, 1,500 steps.
 Result: one_shot and five_shots, which went on over several sittings on two shared CPU cores (commit acbf494): in
     docs/results.md. At 5 shots the network of 1-shot episodes, trained for longer, is the better one.
     longer: 16 minutes on one of two shared CPU cores; no better than one_shot: 97.4 % on training episodes, 86.2 on
