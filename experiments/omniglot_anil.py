@@ -10,7 +10,9 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 w
     as many as shots, upright characters. paper: 20-way, 16 tasks, 5 inner steps of rate 0.1, 60,000 steps, for an
     accelerator; not run. cpu_5: 5-way, 32 tasks, 5 inner steps of rate 0.4, 24,000 steps. cpu: as paper, with the
     inner rate 0.4, from the network of cpu_5 (--init), 5,000 steps.
-Result: in docs/results.md.
+Result: in docs/results.md. cpu_5 took 32 minutes of training on one of two shared CPU cores, cpu 14 more, beside other
+    work. Both end with 95 % or more on training tasks, ten points above validation at 20 ways, level over the second
+    half: more steps of this are not what is missing.
 """
 
 from tools import publish
