@@ -1,5 +1,7 @@
 """Augmentations of images while they are drawn: which there are, which pools each suits, and what each does."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
@@ -62,16 +64,17 @@ def distort(key: Array, x: Array) -> Array:
     Returns:
         The image of x's shape and dtype.
     """
-    turn, high, wide, shear, *move = jax.random.uniform(key, (6,), x.dtype, -1.0, 1.0)
+    dtype = x.dtype if jnp.finfo(x.dtype).bits > 16 else jnp.float32  # 8 bits would not place a pixel
+    turn, high, wide, shear, *move = jax.random.uniform(key, (6,), dtype, -1.0, 1.0)
     turn, shear = turn * (jnp.pi / 12), shear * 0.15
     cos, sin, high, wide = jnp.cos(turn), jnp.sin(turn), 1.0 + 0.15 * high, 1.0 + 0.15 * wide
     height, width = x.shape[:2]
-    down, right = jnp.meshgrid(*(jnp.arange(n, dtype=x.dtype) - (n - 1) / 2 for n in (height, width)), indexing="ij")
+    down, right = jnp.meshgrid(*(jnp.arange(n, dtype=dtype) - (n - 1) / 2 for n in (height, width)), indexing="ij")
     down, right = down / high, right / wide + shear * down
     rows = cos * down - sin * right + ((height - 1) / 2 + move[0] * (height / 14))
     columns = sin * down + cos * right + ((width - 1) / 2 + move[1] * (width / 14))
-    channels = [map_coordinates(x[..., c], [rows, columns], order=1, mode="nearest") for c in range(x.shape[2])]
-    return jnp.stack(channels, -1)
+    at = partial(map_coordinates, coordinates=[rows, columns], order=1, mode="nearest")
+    return jnp.stack([at(x[..., c].astype(dtype)) for c in range(x.shape[2])], -1).astype(x.dtype)
 
 
 def translate(key: Array, x: Array, share: float = 0.125) -> Array:

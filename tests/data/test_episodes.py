@@ -113,6 +113,9 @@ def test_affine_maps_come_on_top_of_the_rotations():
     keys = jax.random.split(jax.random.split(jax.random.key(5), 3)[2], (3, 3))
     want = jax.vmap(jax.vmap(distort))(keys[:, :1], one.support_x[:, None])
     np.testing.assert_allclose(two.support_x, want[:, 0], atol=1e-6)
+    half = jax.vmap(jax.vmap(distort))(keys[:, :1], one.support_x[:, None].astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(jnp.float32), want, atol=1e-2)  # 8 bits of values, not of places
 
 
 def test_flip_crop_gives_windows_of_the_padded_image_and_its_mirror():
