@@ -62,7 +62,9 @@ def publish(
     at = commit()
     asked = {k: v for k, v in vars(args).items() if k in ("steps", "init") and v is not None}
     of_run = resolve_settings({**settings[args.setting], "seed": args.seed, **asked})
-    _, result = launch(of_run, args.out, args.resume)
+    run, result = launch(of_run, args.out, args.resume)
+    if run.interrupted:
+        parser.exit(130, f"stopped at step {int(run.state.step)} of {of_run.outer.steps}: --resume goes on\n")
     ways = (of_run.task.ways,) if ways is None else ways
     rows = [row for target in targets for n in ways for row in score_run(args.out, target, ways=n, **test)]
     for target, n, k in product(targets, ways, test.get("shots", (1, 5)) if as_many else ()):

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,6 +63,17 @@ def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path,
     ]  # fmt: skip
     assert page[-1].startswith("\nLearning curve of protonet, validation percent (after steps): ")
     assert page[-1].count("(") == 4
+
+
+def test_an_experiment_that_is_interrupted_tests_nothing(tmp_path, monkeypatch, capsys):
+    cut_off = SimpleNamespace(interrupted=True, state=SimpleNamespace(step=3))
+    monkeypatch.setattr(tools, "launch", lambda *_: (cut_off, {"steps": 3, "seconds": 1.0}))
+    monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as ended:
+        tools.publish("tiny", "about", {"small": {"learner": "maml", "dataset": "glyphs", "steps": 9}})
+    assert ended.value.code == 130
+    assert "stopped at step 3 of 9: --resume goes on" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_a_record_is_filled_with_the_methods_it_lacks(tmp_path):
