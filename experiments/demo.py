@@ -38,6 +38,8 @@ def main() -> None:
             steps=args.steps, optimizer=meta_optimizer(2e-3, args.steps), augment="rotations", val_pool=val,
             val_size=(5, 1, 15), val_every=200, out=args.out or fresh_folder("runs/demo"), callbacks=[progress],
         )  # fmt: skip
+    if run.interrupted:
+        parser.exit(130, f"stopped at step {int(run.state.step)} of {args.steps}: nothing is tested\n")
     table = Table("source", "target", "5-way 1-shot", "episodes", "norm", title="source domain → target domain")
     rows = []
     for target in ("glyphs", "digits", "omniglot"):

@@ -65,6 +65,8 @@ def measure(name: str, method: str, pools: dict[str, ClassPool], shots: int) -> 
             learner, pools["train"], key, **size, tasks=tasks, steps=300, optimizer=rule, source=source,
             val_pool=pools["val"], val_every=100, val_size=(5, shots, 15), log_every=100,
         )  # fmt: skip
+        if run.interrupted:
+            raise KeyboardInterrupt
         theta = run.theta
     spent, seen = time.perf_counter() - began, evaluate(learner, theta, pools["test"], key, **size, episodes=600)
     row = {"data": name.partition(":")[2].partition("?")[0].rpartition("/")[2].removesuffix(".csv"), "method": method}

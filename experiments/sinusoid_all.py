@@ -55,6 +55,8 @@ def measure(name: str, steps: int) -> dict:
             learner(name), pool, jax.random.key(0), tasks=25, steps=steps, optimizer=meta_optimizer(*outer),
             source=draw, log_every=1000, callbacks=[progress],
         )  # fmt: skip
+    if run.interrupted:
+        raise KeyboardInterrupt
     rows = []
     for shots in SHOTS:
         for test_steps in STEPS:

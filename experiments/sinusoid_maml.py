@@ -60,9 +60,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/sinusoid_maml"))
     parser.add_argument("--steps", type=int, default=70000)
-    args = parser.parse_args()
+    args, key, pool, sample = parser.parse_args(), jax.random.key(0), SinusoidPool(), sources.sinusoids(10, 10)
     configure_cpu()
-    key, pool, sample = jax.random.key(0), SinusoidPool(), sources.sinusoids(10, 10)
     runs, rows, tests = {}, [], {shots: sources.sinusoids(shots, 100) for shots in (5, 10)}
     for name, learner in {"maml": learners.maml(NET, 0.01, 1), "pre-training": pooled()}.items():
         with Progress(args.steps, name) as progress:
@@ -71,14 +70,15 @@ def main() -> None:
                 source=sample, val_pool=pool, val_source=tests[10], val_every=5000, log_every=1000,
                 out=args.out / name, callbacks=[progress],
             )  # fmt: skip
+        if runs[name].interrupted:
+            raise KeyboardInterrupt
         for (shots, test), steps in product(tests.items(), (1, 5, 10)):
             seen = evaluate(tested(steps), runs[name].theta, pool, jax.random.key(1), episodes=1000, source=test)
             rows.append({"method": name, "shots": shots, "steps": steps, "mse": seen.mean, "ci95": seen.ci95})
             print(f"{name}, {shots} shots, {steps} steps: {seen.mean:.3f} ± {seen.ci95:.3f}", flush=True)
     record = {"experiment": "sinusoid_maml", "meta_steps": args.steps, "train_shots": 10, "episodes": 1000}
-    record |= {"train_seconds": {name: run.seconds for name, run in runs.items()}, "test": rows}
-    write_json(args.out / "result.json", record)
-    thetas = {name: run.theta for name, run in runs.items()}
+    thetas, seconds = ({name: getattr(run, k) for name, run in runs.items()} for k in ("theta", "seconds"))
+    write_json(args.out / "result.json", record | {"train_seconds": seconds, "test": rows})
     tasks = jax.vmap(lambda key: tests[10].draws[0](key, (), pool))(jax.random.split(jax.random.key(2), 3))
     plot.regression(tested(10), thetas, tasks, args.out / "sinusoids.png", waves(tasks))
 
