@@ -8,7 +8,9 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 w
     validations; 1,000 test episodes of 15 queries and of as many as shots, upright characters. paper: 60,000 steps, for
     an accelerator; not run. cpu: 5,000 steps from the network of MAML (--init maml-omniglot, the weights that come
     with the package; its head is not taken), each training image turned, stretched, sheared and moved a little.
-Result: in docs/results.md.
+Result: in docs/results.md. cpu: 20 minutes on one of two shared CPU cores, beside other work. The network of MAML that
+    it starts from has 98.62 % by the paper's protocol, with its head; this one's validation ends at 97.9 %, level over
+    the last 1,500 steps, while the rate falls.
 """
 
 from tools import publish
