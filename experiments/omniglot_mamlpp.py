@@ -10,7 +10,7 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, one query 
     accelerator; not run. cpu: conv4-64 with stride 2, 8 tasks, rates of 0.2 at the start, 8,000 steps from the network
     of MAML (--init maml-omniglot, the weights that come with the package; its head is not taken). The paper's
     normalisation with moments, scales and shifts of its own for each inner step is not here.
-Result: in docs/results.md.
+Result: none yet; no setting was run.
 """
 
 from tools import publish

@@ -1,8 +1,8 @@
 """Weights of a run for the package: measured as they will be read, in float16 where that costs nothing, with a card.
 
 Command: python experiments/ship.py RUN NAME --about TEXT --data TEXT --not-for TEXT --commit C [--tests W,S ...]
-Setting: 1,000 test episodes of 15 queries under each norm; float16 is taken where over 200 of the
-first size the accuracies differ from float32's by 0.05 points at most, episode by episode.
+Setting: 1,000 test episodes of 15 queries under each norm; float16 is taken where over 200 episodes of
+the first size the accuracies differ from float32's by 0.05 points at most, episode by episode.
 """
 
 import argparse
