@@ -54,8 +54,8 @@ Accuracies are percent over test episodes of classes that training never saw; ±
 episodes (1.96 standard errors) for that one network, not over networks. "transductive" normalises a query by the
 moments of all queries of its episode, "support" by the support set's alone; "5 checkpoints" are those of the 5 best
 validations, whose probabilities are averaged; "averaged over steps" are weights of --average, "stopped early" those of
---patience. "rotated" test classes are the quarter turns of
-the test classes, each a class of its own. The gap is transductive minus the paper's figure.
+--patience. "rotated" test classes are the quarter turns of the test classes, each a class of its own. The gap is
+transductive minus the paper's figure.
 """
 
 
@@ -120,25 +120,26 @@ def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
         tests: dict[tuple, dict[str, Any]] = {}
         for row in each.get("tests") or each["test"]:
             target = row.get("dataset") or row.get("target") or data
-            target += ", rotated" if row.get("augment") == "rotations" else ""
-            place = (target, row.get("ways", 5), row.get("shots", 1), row.get("queries", 15), row.get("ensemble", 1))
+            size = (row.get("ways", 5), row.get("shots", 1), row.get("queries", 15))
+            place = (target, row.get("augment"), *size, row.get("ensemble", 1))
             tests.setdefault(place, {})[row["norm"]] = row
-        for (target, ways, shots, queries, several), norms in tests.items():
-            paper, half = PAPERS.get((each["method"], target.split(",")[0], ways, shots), (None, None))
+        for (target, augment, ways, shots, queries, several), norms in tests.items():
+            paper, half = PAPERS.get((each["method"], target, ways, shots), (None, None))
             best = norms.get("transductive")
             said = "-" if paper is None else f"{paper}" + ("" if half is None else f" ± {half}")
             gap = "-" if paper is None or best is None else f"{100 * best['accuracy'] - paper:+.2f}"
             episodes = next(iter(norms.values())).get("episodes", record.get("episodes", "-"))
-            method = each["method"] + "".join(f", {said}" for key, said in OPTIONS.items() if key in record)
+            method = each["method"] + "".join(f", {words}" for key, words in OPTIONS.items() if key in record)
             method += f", {several} checkpoints" if several > 1 else ""
+            target += ", rotated" if augment == "rotations" else ""
             cells = (method, target, f"{ways}, {shots}", score(best), score(norms.get("support")), queries)
             cells += (episodes, record.get("seeds", 1), said, gap, record.get("commit") or "-")
             yield "| " + " | ".join(map(str, cells)) + " |"
     for each in many:
         if points := each.get("curve"):
             few = [points[round(k * (len(points) - 1) / 9)] for k in range(10)] if len(points) > 10 else points
-            said = ", ".join(f"{100 * accuracy:.1f} ({step:,})" for step, accuracy in few)
-            yield f"\nLearning curve of {each['method']}, validation percent (after steps): {said}."
+            line = ", ".join(f"{100 * accuracy:.1f} ({step:,})" for step, accuracy in few)
+            yield f"\nLearning curve of {each['method']}, validation percent (after steps): {line}."
 
 
 def over_networks(record: Mapping[str, Any], data: str) -> Iterator[str]:

@@ -187,13 +187,10 @@ def score_rows(
     """
     rows, how = [], {} if augment == "none" else {"augment": augment}
     for k in shots:
-        source = sources.episodes(ways, k, queries, augment) if how else None
+        source = sources.of_pool(pool, ways, k, queries, augment)
         for norm in norms:
             key = jax.random.key(1)
-            seen = evaluate(
-                learner(norm), theta, pool, key, ways=ways, shots=k, queries=queries, episodes=episodes,
-                source=source, task_chunk=task_chunk,
-            )  # fmt: skip
+            seen = evaluate(learner(norm), theta, pool, key, source=source, episodes=episodes, task_chunk=task_chunk)
             print(f"{title}, {ways}-way {k}-shot, norm {norm}: {100 * seen.accuracy:.2f} ± {100 * seen.ci95:.2f} %")
             rows.append(
                 {"norm": norm, "ways": ways, "shots": k, "queries": queries, "episodes": episodes}
