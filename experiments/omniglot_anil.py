@@ -23,7 +23,11 @@ PAPER = {
 }  # fmt: skip
 CPU_5 = PAPER | {"ways": 5, "tasks": 32, "inner_lr": 0.4, "steps": 24000, "val_every": 1000}
 CPU = PAPER | {"inner_lr": 0.4, "steps": 5000, "val_every": 500, "val_episodes": 200}
+FROM_PROTONET = CPU | {"augment": "rotations_affine", "steps": 4000}
+FROM_PROTONET_5 = CPU_5 | {"augment": "rotations_affine", "steps": 6000, "val_every": 500}
 
 if __name__ == "__main__":
-    settings = {"paper": PAPER, "cpu": CPU, "cpu_5": CPU_5}
+    settings = {
+        "paper": PAPER, "cpu": CPU, "cpu_5": CPU_5, "from_protonet": FROM_PROTONET, "from_protonet_5": FROM_PROTONET_5,
+    }  # fmt: skip
     publish("omniglot_anil", __doc__, settings, ways=None, as_many=True)

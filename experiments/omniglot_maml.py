@@ -32,12 +32,16 @@ FIRST_ORDER = PAPER | {"learner": "fomaml", "steps": 50000, "val_every": 1000}
 FIVE_SHOTS = PAPER | {
     "shots": 5, "queries": 5, "tasks": 16, "steps": 2500, "val_every": 250, "val_episodes": 200, "keep_best": 5,
 }  # fmt: skip
+FROM_PROTONET_5 = FIVE_SHOTS | {"augment": "rotations_affine", "keep_best": 1, "steps": 2000}
 TWENTY_WAYS = PAPER | {"ways": 20, "tasks": 16, "steps": 6000, "val_every": 500, "val_episodes": 100}
+FROM_PROTONET_20 = TWENTY_WAYS | {"augment": "rotations_affine", "steps": 2000, "val_every": 250}
+FIRST_ORDER_20 = FROM_PROTONET_20 | {"learner": "fomaml"}
 SHORT = PAPER | {"queries": 5, "tasks": 16, "meta_lr": 2e-3, "steps": 9000, "val_every": 500, "val_episodes": 200}
 
 if __name__ == "__main__":
     settings = {
         "paper": PAPER, "cpu": CPU, "first_order": FIRST_ORDER, "five_shots": FIVE_SHOTS, "twenty_ways": TWENTY_WAYS,
-        "short": SHORT,
+        "short": SHORT, "from_protonet_5": FROM_PROTONET_5, "from_protonet_20": FROM_PROTONET_20,
+        "first_order_20": FIRST_ORDER_20,
     }  # fmt: skip
     publish("omniglot_maml", __doc__, settings, ways=None, as_many=True)

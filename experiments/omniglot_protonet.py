@@ -27,11 +27,12 @@ ONE_SHOT = {
 }  # fmt: skip
 LONGER = ONE_SHOT | {"steps": 3000, "meta_lr": 1e-3, "val_every": 250}
 AFFINE = ONE_SHOT | {"augment": "rotations_affine", "steps": 3000, "val_every": 250}
+STRIDE = AFFINE | {"downsample": "stride", "steps": 5000, "val_every": 500}
 FIVE_SHOTS = ONE_SHOT | {"shots": 5, "steps": 6000}
 SHORT = ONE_SHOT | {"steps": 1500, "val_every": 150}
 
 if __name__ == "__main__":
     settings = {
-        "one_shot": ONE_SHOT, "longer": LONGER, "affine": AFFINE, "five_shots": FIVE_SHOTS, "short": SHORT,
+        "one_shot": ONE_SHOT, "longer": LONGER, "affine": AFFINE, "stride": STRIDE, "five_shots": FIVE_SHOTS, "short": SHORT,
     }  # fmt: skip
     publish("omniglot_protonet", __doc__, settings, ways=(5, 20))

@@ -26,7 +26,12 @@ PAPER = {
 CPU = PAPER | {"inner_rule": "sgd", "inner_lr": 0.3, "steps": 24000}
 PAPER_20 = PAPER | {"ways": 20, "inner_lr": 5e-4, "inner_steps": 10, "batch": 20, "steps": 200000}
 CPU_20 = PAPER_20 | {"inner_rule": "sgd", "inner_lr": 0.3, "steps": 5000, "val_every": 500, "val_episodes": 100}
+FROM_PROTONET = CPU | {"augment": "rotations_affine", "steps": 8000, "val_every": 1000}
+FROM_PROTONET_20 = CPU_20 | {"augment": "rotations_affine", "steps": 3000}
 
 if __name__ == "__main__":
-    settings = {"paper": PAPER, "cpu": CPU, "paper_20": PAPER_20, "cpu_20": CPU_20}
+    settings = {
+        "paper": PAPER, "cpu": CPU, "paper_20": PAPER_20, "cpu_20": CPU_20, "from_protonet": FROM_PROTONET,
+        "from_protonet_20": FROM_PROTONET_20,
+    }  # fmt: skip
     publish("omniglot_reptile", __doc__, settings, ways=None, as_many=True)
