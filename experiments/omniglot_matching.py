@@ -24,7 +24,8 @@ LONG = {
 CPU = LONG | {"steps": 3000}
 FROM_PROTONET = LONG | {"steps": 1500, "meta_lr": 1e-3, "val_every": 250}
 AFFINE = LONG | {"augment": "rotations_affine", "steps": 2500, "val_every": 250}
+BOTH_SHOTS = AFFINE | {"sizes": ((60, 1, 5), (40, 5, 5)), "meta_lr": 1e-3, "steps": 2200}
 
 if __name__ == "__main__":
-    settings = {"cpu": CPU, "long": LONG, "from_protonet": FROM_PROTONET, "affine": AFFINE}
+    settings = {"cpu": CPU, "long": LONG, "from_protonet": FROM_PROTONET, "affine": AFFINE, "both_shots": BOTH_SHOTS}
     publish("omniglot_matching", __doc__, settings, ways=(5, 20))

@@ -20,6 +20,8 @@ PAPER = {
     "test_steps": 3, "queries": 1, "tasks": 32, "steps": 60000, "val_every": 2000, "val_episodes": 500,
 }  # fmt: skip
 CPU = PAPER | {"augment": "rotations_affine", "steps": 5000, "val_every": 500}
+FROM_PROTONET = CPU | {"steps": 6000}
 
 if __name__ == "__main__":
-    publish("omniglot_meta_sgd", __doc__, {"paper": PAPER, "cpu": CPU}, ways=None, as_many=True)
+    settings = {"paper": PAPER, "cpu": CPU, "from_protonet": FROM_PROTONET}
+    publish("omniglot_meta_sgd", __doc__, settings, ways=None, as_many=True)
