@@ -33,6 +33,7 @@ SHORT = ONE_SHOT | {"steps": 1500, "val_every": 150}
 
 if __name__ == "__main__":
     settings = {
-        "one_shot": ONE_SHOT, "longer": LONGER, "affine": AFFINE, "stride": STRIDE, "five_shots": FIVE_SHOTS, "short": SHORT,
+        "one_shot": ONE_SHOT, "longer": LONGER, "affine": AFFINE, "stride": STRIDE, "five_shots": FIVE_SHOTS,
+        "short": SHORT,
     }  # fmt: skip
     publish("omniglot_protonet", __doc__, settings, ways=(5, 20))

@@ -77,6 +77,26 @@ def distort(key: Array, x: Array) -> Array:
     return jnp.stack([at(x[..., c].astype(dtype)) for c in range(x.shape[2])], -1).astype(x.dtype)
 
 
+def vary(keys: Array, x: Array, augment: str) -> Array:
+    """Inputs as a network takes them (`to_float`), each image varied at random as `augment` says; its turns apart.
+
+    Give it what will stay together: of a result that is cut afterwards, a CPU's program computes the map of `distort`
+    once for each cut of each pixel, which is forty times as slow.
+
+    Args:
+        keys: random keys [n].
+        x: inputs [n, ...]; images, uint8 or float, unless `augment` leaves them as they are.
+        augment: one of AUGMENTATIONS.
+
+    Returns:
+        Inputs of x's shape.
+    """
+    if augment == "flip_crop":
+        x = jax.vmap(flip_crop)(keys, x)  # uint8 until the end: a quarter of the bytes to move
+    x = to_float(x)
+    return jax.vmap(distort)(keys, x) if augment == "rotations_affine" else x
+
+
 def translate(key: Array, x: Array, share: float = 0.125) -> Array:
     """Each of x [n, height, width, channels] moved by up to a share of its sides, zeros coming in.
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.data.augment import TURNED, augmented_classes, check_augment, distort, flip_crop, rotate, to_float
+from mtl_jax.data.augment import TURNED, augmented_classes, check_augment, rotate, vary
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array, Episode
 
@@ -50,9 +50,5 @@ def sample_batch(key: Array, pool: ClassPool, size: int = 64, augment: str = "no
         turns = jax.random.randint(augment_key, (size,), 0, 4)
         x = jax.vmap(lambda image, k: rotate(image[None], k)[0])(x, turns)
         y = y + turns * pool.classes
-    if augment == "flip_crop":
-        x = jax.vmap(flip_crop)(jax.random.split(augment_key, size), x)
-    x = to_float(x)
-    if augment == "rotations_affine":
-        x = jax.vmap(distort)(jax.random.split(jax.random.fold_in(augment_key, 1), size), x)
-    return Episode(x[:1], y[:1], x, y)
+    keys = jax.random.split(augment_key if augment == "flip_crop" else jax.random.fold_in(augment_key, 1), size)
+    return Episode(vary(keys[:1], x[:1], augment), y[:1], vary(keys, x, augment), y)

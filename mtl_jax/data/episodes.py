@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.data.augment import TURNED, augmented_classes, check_augment, distort, flip_crop, rotate, to_float
+from mtl_jax.data.augment import TURNED, augmented_classes, check_augment, rotate, vary
 from mtl_jax.data.distinct import draw_distinct
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.data.regression import RegressionPool, check_rows
@@ -106,21 +106,18 @@ def episode_from(key: Array, pool: ClassPool, drawn: Array, shots: int, queries:
 def episode_of(key: Array, drawn: Array, x: Array, classes: int, shots: int, augment: str) -> Episode:
     """`sample_episode` of given inputs x [ways, shots + queries, ...] of the pool's dtype, of given classes."""
     ways, each = x.shape[:2]
-    if augment in TURNED:  # uint8 until the end: a quarter of the bytes to move
+    if augment in TURNED:
         x = jax.vmap(rotate)(x, drawn // classes)
-    if augment == "flip_crop":
-        x = jax.vmap(jax.vmap(flip_crop))(jax.random.split(jax.random.split(key, 3)[2], (ways, each)), x)
-    support, query = to_float(x[:, :shots]), to_float(x[:, shots:])
-    if augment == "rotations_affine":  # apart: cut after it, the CPU's compiler makes it forty times as slow
-        keys = jax.random.split(jax.random.split(key, 3)[2], (ways, each))
-        support, query = (
-            jax.vmap(jax.vmap(distort))(k, part) for k, part in ((keys[:, :shots], support), (keys[:, shots:], query))
-        )
+    keys = jax.random.split(jax.random.split(key, 3)[2], (ways, each))
+
+    def part(of: slice) -> Array:
+        return vary(keys[:, of].reshape(-1), x[:, of].reshape(-1, *x.shape[2:]), augment)
+
     labels = jnp.arange(ways, dtype=jnp.int32)
     return Episode(
-        support_x=support.reshape(-1, *x.shape[2:]),
+        support_x=part(slice(shots)),
         support_y=jnp.repeat(labels, shots),
-        query_x=query.reshape(-1, *x.shape[2:]),
+        query_x=part(slice(shots, None)),
         query_y=jnp.repeat(labels, each - shots),
         classes=drawn.astype(jnp.int32),
     )
