@@ -13,7 +13,9 @@ Result: cpu: 1 shot 57.05 ± 0.72 % (norm transductive), 54.25 ± 0.69 % (suppor
     72.49 ± 0.57 %; 58 minutes of training on one of two shared CPU cores, in two goes: 4,000 steps with the cosine of
     4,000 (54.56 % at 1 shot), then on to 12,000 with that of 12,000.
     from_protonet: 14 minutes, in docs/results.md; validation rose to the end (29.8 to 32.7 % of 20 ways), and the three
-    checkpoints together are worth no more than the best. paper: not run.
+    checkpoints together are worth no more than the best. 9,000 steps more from there (--setting from_protonet --init
+    its folder --steps 9000): 28 minutes, in docs/results.md; validation is level at 32.5 % of 20 ways over the last
+    2,000 steps, at 56 % on training episodes: what is missing is variety. paper: not run.
 """
 
 from tools import publish

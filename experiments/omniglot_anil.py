@@ -3,13 +3,16 @@
 Paper: Raghu, Raghu, Bengio and Vinyals 2020, arXiv 1909.09157, prints 96.2 ± 0.5 % and 98.0 ± 0.3 % (20-way, 1 and 5
     shots; 93.7 ± 0.7 % and 96.4 ± 0.1 % for its own MAML), tested with as many queries as shots under transductive
     moments.
-Command: TFDS_DATA_DIR=... python experiments/omniglot_anil.py [--setting paper|cpu|cpu_5]
-    [--out runs/omniglot_anil] [--init RUN] [--resume]
+Command: TFDS_DATA_DIR=... python experiments/omniglot_anil.py
+    [--setting paper|cpu|cpu_5|from_protonet|from_protonet_5] [--out runs/omniglot_anil] [--init RUN] [--resume]
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 with stride 2 (the authors' network), as
     many queries as shots, Adam 1e-3 cosine, seed 0, best of the validations; 1,000 test episodes of 15 queries and of
     as many as shots, upright characters. paper: 20-way, 16 tasks, 5 inner steps of rate 0.1, 60,000 steps, for an
     accelerator; not run. cpu_5: 5-way, 32 tasks, 5 inner steps of rate 0.4, 24,000 steps. cpu: as paper, with the
-    inner rate 0.4, from the network of cpu_5 (--init), 5,000 steps.
+    inner rate 0.4, from the network of cpu_5 (--init), 5,000 steps. from_protonet_5: as cpu_5, with each training image
+    turned, stretched, sheared and moved a little, 6,000 steps from the network of a prototypical network (--init, the
+    run of omniglot_protonet.py --setting stride). from_protonet: as cpu, with the same maps, 4,000 steps from the
+    network of from_protonet_5 (--init).
 Result: in docs/results.md. cpu_5 took 32 minutes of training on one of two shared CPU cores, cpu 14 more, beside other
     work. Both end with 95 % or more on training tasks, ten points above validation at 20 ways, level over the second
     half: more steps of this are not what is missing.

@@ -3,8 +3,8 @@
 Paper: Finn, Abbeel and Levine 2017, arXiv 1703.03400, prints 98.7 ± 0.4 % after 60,000 meta-steps of 32 tasks, tested
     with one query per class under transductive moments.
 Command: TFDS_DATA_DIR=... python experiments/omniglot_maml.py
-    [--setting paper|cpu|first_order|five_shots|twenty_ways|short] [--out runs/omniglot_maml] [--init RUN]
-    [--resume]
+    [--setting paper|cpu|first_order|five_shots|twenty_ways|short|from_protonet_5|from_protonet_20|first_order_20]
+    [--out runs/omniglot_maml] [--init RUN] [--resume]
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 with stride 2 (the authors' network),
     1 inner step of rate 0.4 (3 at test), Adam cosine, seed 0, best of the validations; 1,000 test episodes of 15
     queries and of as many as shots, upright characters. paper: 5-way, 32 tasks of one query, rate 1e-3, 60,000 steps.
@@ -13,7 +13,10 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 w
     the weights that come with the package), 16 tasks, the 5 best validations kept, 2,500 steps. twenty_ways: 20-way
     tasks, 16 per step, from the network of cpu (--init maml-omniglot), 6,000 steps; not run. short: 16 tasks of 5
     queries, rate 2e-3, 9,000 steps (its record is of an earlier form, whose validations had 15 queries). --init takes
-    all but the head.
+    all but the head. from_protonet_5, from_protonet_20 and first_order_20 start from the network of a prototypical
+    network (--init, the run of omniglot_protonet.py --setting stride), and turn, stretch, shear and move each training
+    image a little: 5-shot tasks as five_shots, 2,000 steps, the best checkpoint; 20-way tasks as twenty_ways, 2,000
+    steps, by second and by first order.
 Result: in docs/results.md. cpu: 66 minutes on one CPU core. first_order: 81 minutes on one of two shared CPU cores; by
     its validation, which rose to the end, 12,000 steps are worth 2.6 points less. short: 22 minutes on two shared CPU
     cores; five inner steps gave 94.62 ± 0.33 % in 31. five_shots: 20 minutes on one of two shared CPU cores; the

@@ -2,15 +2,19 @@
 
 Paper: Nichol, Achiam and Schulman 2018, arXiv 1803.02999, prints 97.68 ± 0.04 % and 99.48 ± 0.06 % (5-way, 1 and 5
     shots), 89.43 ± 0.14 % and 97.12 ± 0.32 % (20-way), tested with one query per class under transductive moments.
-Command: TFDS_DATA_DIR=... python experiments/omniglot_reptile.py [--setting paper|cpu|paper_20|cpu_20]
-    [--out runs/omniglot_reptile] [--init RUN] [--resume]
+Command: TFDS_DATA_DIR=... python experiments/omniglot_reptile.py
+    [--setting paper|cpu|paper_20|cpu_20|from_protonet|from_protonet_20] [--out runs/omniglot_reptile] [--init RUN]
+    [--resume]
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 with stride 2 and a spatial mean, 5 tasks
     per step, outer rate 1 falling to 0 linearly, 50 inner steps at test, seed 0, best of the validations; 1,000 test
     episodes of 15 queries and of as many as shots, upright characters. paper: 10 training shots per class, 5 inner
     steps of 10 images by Adam of 1e-3 and b1 = 0, 100,000 steps; its second moments start anew in each task here, and
     go on from task to task in the authors' code. cpu: the same by SGD of 0.3, 24,000 steps. paper_20: 20 ways, 10 inner
     steps of 20 images, rate 5e-4, 200,000 steps. cpu_20: the same by SGD of 0.3, from the network of cpu (--init),
-    5,000 steps; not run. paper and paper_20 are for an accelerator; not run.
+    5,000 steps; not run. from_protonet: as cpu, with each training image turned, stretched, sheared and moved a little,
+    8,000 steps from the network of a prototypical network (--init, the run of omniglot_protonet.py --setting stride).
+    from_protonet_20: as cpu_20, with the same maps, 3,000 steps from the network of from_protonet (--init). paper and
+    paper_20 are for an accelerator; not run.
 Result: in docs/results.md. cpu: 36 minutes of training on one of two shared CPU cores, beside other work; validation
     rose to the end (86 % after 6,000 steps, 91 after 12,000, 94 after 24,000), and the paper has four times the
     steps.
