@@ -65,6 +65,25 @@ def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path,
     assert page[-1].count("(") == 4
 
 
+def test_the_papers_table_takes_the_best_network_of_each_protocol():
+    def record(learner, *rows):
+        test = [{"norm": "transductive", "ways": 5, "shots": 5, "ci95": 0.002, **row} for row in rows]
+        return {"experiment": "own", "learner": learner, "dataset": "omniglot", "test": test}
+
+    records = {
+        "a_b": record("maml", {"queries": 5, "accuracy": 0.997}, {"queries": 15, "accuracy": 0.98}),
+        "c": record("maml", {"queries": 15, "accuracy": 0.985}, {"queries": 5, "accuracy": 0.9969, "norm": "support"}),
+        "d": record("fomaml", {"queries": 15, "accuracy": 0.999}),
+        "e": record("protonet", {"queries": 15, "accuracy": 0.9}),
+        "f": record("protonet", {"queries": 15, "accuracy": 0.99, "augment": "rotations", "ensemble": 3}),
+    }
+    assert list(results.beside_papers(records))[1:] == [
+        "| protonet | omniglot | 5, 5 | 99.7 | 99.00 ± 0.20 | no | f, 3 checkpoints | 90.00 ± 0.20 | e |",
+        "| maml | omniglot | 5, 5 | 99.9 ± 0.1 | 99.70 ± 0.20 | yes | a b | 98.50 ± 0.20 | c |",
+        "| fomaml | omniglot | 5, 5 | 99.2 ± 0.2 | - | no | - | 99.90 ± 0.20 | d |",
+    ]
+
+
 def test_an_experiment_that_is_interrupted_tests_nothing(tmp_path, monkeypatch, capsys):
     cut_off = SimpleNamespace(interrupted=True, state=SimpleNamespace(step=3))
     monkeypatch.setattr(tools, "launch", lambda *_: (cut_off, {"steps": 3, "seconds": 1.0}))
