@@ -26,8 +26,8 @@ PAPER = {
 }  # fmt: skip
 CPU_5 = PAPER | {"ways": 5, "tasks": 32, "inner_lr": 0.4, "steps": 24000, "val_every": 1000}
 CPU = PAPER | {"inner_lr": 0.4, "steps": 5000, "val_every": 500, "val_episodes": 200}
-FROM_PROTONET = CPU | {"augment": "rotations_affine", "steps": 4000}
-FROM_PROTONET_5 = CPU_5 | {"augment": "rotations_affine", "steps": 6000, "val_every": 500}
+FROM_PROTONET = CPU | {"augment": "rotations_affine", "steps": 4000, "test_steps": 50}
+FROM_PROTONET_5 = CPU_5 | {"augment": "rotations_affine", "steps": 6000, "val_every": 500, "test_steps": 50}
 
 if __name__ == "__main__":
     settings = {
