@@ -41,6 +41,9 @@ def anil(
             tracing) a network without a linear head, or that gives no features without it.
 
     Reference: Raghu, Raghu, Bengio and Vinyals 2019, arXiv 1909.09157.
+
+    Note: steps on features are cheap, and many of them at test tell: trained with 5, Omniglot's 20-way 5-shot tasks had
+    90.6 % with test_steps=5 and 97.8 % with 50 (experiments/omniglot_anil.py).
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
     check_inner(inner_steps, order, test_steps)
