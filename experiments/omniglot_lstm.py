@@ -9,7 +9,8 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, conv4 with
     accelerator; not run. cpu: width 32, 5 inner steps, 5 queries, rate 2e-3, 75,000 steps; not run. from_maml: width
     64, 5 inner steps, 5 queries, 4 tasks per step, rate 1e-3, 3,000 steps from the network of MAML (--init
     maml-omniglot, the weights that come with the package; its head is not taken).
-Result: none yet; no setting was run.
+Result: none yet. from_maml was begun and not finished: after 2,000 steps, 57 minutes on one of two shared CPU cores, it
+    has 96 % on training tasks and 90 on validation ones, level from step 1,500 on.
 """
 
 from tools import publish

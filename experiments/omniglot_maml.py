@@ -48,7 +48,6 @@ SHORT = PAPER | {"queries": 5, "tasks": 16, "meta_lr": 2e-3, "steps": 9000, "val
 if __name__ == "__main__":
     settings = {
         "paper": PAPER, "cpu": CPU, "first_order": FIRST_ORDER, "five_shots": FIVE_SHOTS, "twenty_ways": TWENTY_WAYS,
-        "short": SHORT, "five_shots_affine": FIVE_SHOTS_AFFINE,
-        "first_order_20": FIRST_ORDER_20,
+        "short": SHORT, "five_shots_affine": FIVE_SHOTS_AFFINE, "first_order_20": FIRST_ORDER_20,
     }  # fmt: skip
     publish("omniglot_maml", __doc__, settings, ways=None, as_many=True)

@@ -84,8 +84,7 @@ def beside_papers(records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if own in best or upright in best:
             accuracy, ci95, figure, of = best.get(own, none)
             reached = "yes" if 100 * (accuracy + ci95) >= paper else "no"
-            said = f"{paper}" + ("" if half is None else f" ± {half}")
-            cells = (*size[:2], f"{size[2]}, {size[3]}", said, figure, reached, of)
+            cells = (*size[:2], f"{size[2]}, {size[3]}", printed(paper, half), figure, reached, of)
             yield "| " + " | ".join((*cells, *best.get(upright, none)[2:])) + " |"
 
 
@@ -171,14 +170,13 @@ def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
     for name, target, augment, ways, shots, queries, several, norms in scores(record, data):
         paper, half = PAPERS.get((name, target, ways, shots), (None, None))
         best = norms.get("transductive")
-        said = "-" if paper is None else f"{paper}" + ("" if half is None else f" ± {half}")
         gap = "-" if paper is None or best is None else f"{100 * best['accuracy'] - paper:+.2f}"
         episodes = next(iter(norms.values())).get("episodes", record.get("episodes", "-"))
         method = name + "".join(f", {words}" for key, words in OPTIONS.items() if key in record)
         method += f", {several} checkpoints" if several > 1 else ""
         target += ", rotated" if augment == "rotations" else ""
         cells = (method, target, f"{ways}, {shots}", score(best), score(norms.get("support")), queries)
-        cells += (episodes, record.get("seeds", 1), said, gap, record.get("commit") or "-")
+        cells += (episodes, record.get("seeds", 1), printed(paper, half), gap, record.get("commit") or "-")
         yield "| " + " | ".join(map(str, cells)) + " |"
     for each in each_method(record):
         if points := each.get("curve"):
@@ -196,10 +194,10 @@ def over_networks(record: Mapping[str, Any], data: str) -> Iterator[str]:
     yield "| | 5-way 1-shot | networks | paper |\n|---|---|---|---|"
     for name, row in record.items():
         if isinstance(row, Mapping):
-            half = f" ± {100 * (ci95_of_seeds(row['seeds']) if pooled else row['ci95']):.2f}"
+            own = f" ± {100 * (ci95_of_seeds(row['seeds']) if pooled else row['ci95']):.2f}"
             each = ", ".join(f"{100 * seed:.2f}" for seed in row["seeds"])
-            paper, ci = PAPERS.get((name, data, 5, 1), (None, None))
-            yield f"| {name} | {100 * row['mean']:.2f}{half} | {each} | {'-' if paper is None else f'{paper} ± {ci}'} |"
+            paper, half = PAPERS.get((name, data, 5, 1), (None, None))
+            yield f"| {name} | {100 * row['mean']:.2f}{own} | {each} | {printed(paper, half)} |"
 
 
 def errors(record: Mapping[str, Any]) -> Iterator[str]:
@@ -274,6 +272,11 @@ def meta_transfer(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         )
         cells = (row["target"], row["leakage"], f"5, {row['shots']}", row["method"], score(row), *gaps, row["episodes"])
         yield "| " + " | ".join(map(str, cells)) + " |"
+
+
+def printed(paper: float | None, half: float | None) -> str:
+    """A paper's figure with its interval, each if there is one."""
+    return "-" if paper is None else f"{paper}" + ("" if half is None else f" ± {half}")
 
 
 def score(row: Mapping[str, Any] | None) -> str:

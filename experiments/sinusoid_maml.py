@@ -60,15 +60,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/sinusoid_maml"))
     parser.add_argument("--steps", type=int, default=70000)
-    args, key, pool, sample = parser.parse_args(), jax.random.key(0), SinusoidPool(), sources.sinusoids(10, 10)
+    args = parser.parse_args()
     configure_cpu()
-    runs, rows, tests = {}, [], {shots: sources.sinusoids(shots, 100) for shots in (5, 10)}
+    runs, rows, pool, tests = {}, [], SinusoidPool(), {shots: sources.sinusoids(shots, 100) for shots in (5, 10)}
     for name, learner in {"maml": learners.maml(NET, 0.01, 1), "pre-training": pooled()}.items():
         with Progress(args.steps, name) as progress:
             runs[name] = train(
-                learner, pool, key, tasks=25, steps=args.steps, optimizer=meta_optimizer(1e-3, args.steps, "constant"),
-                source=sample, val_pool=pool, val_source=tests[10], val_every=5000, log_every=1000,
-                out=args.out / name, callbacks=[progress],
+                learner, pool, jax.random.key(0), tasks=25, steps=args.steps, source=sources.sinusoids(10, 10),
+                optimizer=meta_optimizer(1e-3, args.steps, "constant"), val_pool=pool, val_source=tests[10],
+                val_every=5000, log_every=1000, out=args.out / name, callbacks=[progress],
             )  # fmt: skip
         if runs[name].interrupted:
             raise KeyboardInterrupt
