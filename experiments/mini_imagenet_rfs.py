@@ -1,0 +1,26 @@
+"""A good embedding (RFS) on mini-ImageNet: pre-trained with all source classes, a logistic regression for each task.
+
+Papers: Chen et al. 2019, arXiv 1904.04232, print 48.24 ± 0.75 % and 66.43 ± 0.63 % (1 and 5 shots) for Baseline++ on
+    conv4-64; Tian et al. 2020, arXiv 2003.11539, is the method.
+Command: python experiments/mini_imagenet_rfs.py [--setting paper|half_size|cpu] [--out runs/mini_imagenet_rfs]
+    [--init RUN] [--resume], after mtl-jax datasets prepare mini_imagenet
+Setting: Ravi and Larochelle's split, 84x84x3, flips and padded crops in training, conv4-64, batches of 64, SGD with
+    momentum 0.9 and weight decay 5e-4, cosine, seed 0; best of the validations, which are 1-shot episodes; 1,000 test
+    episodes of 15 queries. paper: rate 0.05, 60,000 steps, for an accelerator; not run. half_size: images of 42x42,
+    rate 0.1, 9,000 steps (15 epochs) from the network of a prototypical network (--init protonet-mini_imagenet, the
+    weights that come with the package). cpu: 84x84, rate 0.05, 3,000 steps (5 epochs) from the network of half_size
+    (--init).
+Result: none yet.
+"""
+
+from tools import publish
+
+PAPER = {
+    "learner": "rfs", "dataset": "mini_imagenet", "optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4,
+    "meta_lr": 0.05, "batch": 64, "augment": "flip_crop", "steps": 60000, "val_every": 600, "val_episodes": 200,
+}  # fmt: skip
+CPU = PAPER | {"steps": 3000}
+HALF_SIZE = CPU | {"image_size": 42, "meta_lr": 0.1, "steps": 9000}
+
+if __name__ == "__main__":
+    publish("mini_imagenet_rfs", __doc__, {"paper": PAPER, "half_size": HALF_SIZE, "cpu": CPU})
