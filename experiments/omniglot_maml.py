@@ -5,17 +5,18 @@ Paper: Finn, Abbeel and Levine 2017, arXiv 1703.03400, prints 98.7 ± 0.4 % afte
 Command: TFDS_DATA_DIR=... python experiments/omniglot_maml.py
     [--setting paper|cpu|first_order|five_shots|five_shots_affine|twenty_ways|twenty_ways_affine|first_order_20|short]
     [--out runs/omniglot_maml] [--init RUN] [--resume]
-Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 with stride 2 (the authors' network),
-    1 inner step of rate 0.4 (3 at test), Adam cosine, seed 0, best of the validations; 1,000 test episodes of 15
-    queries and of as many as shots, upright characters. paper: 5-way, 32 tasks of one query, rate 1e-3, 60,000 steps.
-    cpu: the same for 40,000 steps, the first 6,000 of which had the cosine of 60,000. first_order: by first-order MAML,
-    else as paper, 50,000 steps. five_shots: 5-shot tasks of 5 queries, from the network of cpu (--init maml-omniglot,
-    the weights that come with the package), 16 tasks, the 5 best validations kept, 2,500 steps. five_shots_affine: the
-    same for 2,000, each training image turned, stretched, sheared and moved a little. twenty_ways: 20-way, 16 tasks per
+Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 with stride 2 (the authors' network), 1
+    inner step of rate 0.4 (3 at test), Adam cosine, seed 0, best of the validations; 1,000 test episodes of 15 queries
+    and of as many as shots, upright characters. paper: 5-way, 32 tasks of one query, rate 1e-3, 60,000 steps. cpu: the
+    same for 40,000 steps, the first 6,000 of which had the cosine of 60,000. first_order: by first-order MAML, else as
+    paper, 50,000 steps. five_shots: 5-shot tasks of 5 queries, from the network of cpu (--init maml-omniglot, the
+    weights that come with the package), 16 tasks, the 5 best validations kept, 2,500 steps. five_shots_affine: the same
+    for 2,000, each training image turned, stretched, sheared and moved a little. twenty_ways: 20-way, 16 tasks per
     step, 5 inner steps of rate 0.1, 60,000 steps; not run. twenty_ways_affine: the same with the maps of
     five_shots_affine, 8 tasks, 2,000 steps from the network of ANIL (--init, the run of omniglot_anil.py --setting
-    from_protonet). first_order_20: so by first-order MAML, 16 tasks, rate 5e-4, 2,500 steps. short: 16 tasks of 5 queries, rate 2e-3, 9,000 steps (its record is of an earlier form,
-    whose validations had 15 queries). --init takes all but the head.
+    from_protonet). first_order_20: so by first-order MAML, 16 tasks, rate 5e-4, 2,500 steps. short: 16 tasks of 5
+    queries, rate 2e-3, 9,000 steps (its record is of an earlier form, whose validations had 15 queries). --init takes
+    all but the head.
 Result: in docs/results.md. cpu: 66 minutes on one CPU core. first_order: 81 minutes on one of two shared CPU cores; by
     its validation, which rose to the end, 12,000 steps are worth 2.6 points less. short: 22 minutes on two shared CPU
     cores; five inner steps gave 94.62 ± 0.33 % in 31. five_shots: 20 minutes on one of two shared CPU cores; the
