@@ -23,16 +23,11 @@ Result: cpu: baseline 37.80 %, mtl 37.99, mtl with hard tasks 37.95, maml 35.97,
 import argparse
 from pathlib import Path
 
-import jax
 import numpy as np
+from tools import train_and_score
 
-from mtl_jax import evaluate
-from mtl_jax.app.launch import train_or_resume
-from mtl_jax.app.methods import resolve_settings
-from mtl_jax.app.runs import load_pool, load_run
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import over_shared_episodes, write_json
-from mtl_jax.run.train import clear_compiled
 
 SHARED = {"dataset": "fc100", "model": "resnet12"}
 SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "meta_lr": 0.1}
@@ -50,16 +45,6 @@ EPISODES = 1000
 GAPS = (("mtl hard-tasks", "mtl"), ("mtl", "baseline"), ("mtl hard-tasks", "baseline"))
 
 
-def run(folder: Path, given: dict) -> np.ndarray:
-    """Train in `folder`, or go on, or take what is there; accuracies of the test episodes [EPISODES]."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    train_or_resume(resolve_settings(given), folder)
-    clear_compiled()  # the last network's programs
-    trained = load_run(folder)
-    task = (trained.learner, trained.theta, load_pool(trained.settings, "test"), jax.random.key(1))
-    return evaluate(*task, ways=5, shots=1, queries=15, episodes=EPISODES).per_episode
-
-
 def main() -> None:
     """Run every method; after each, print and keep accuracies, their spread over seeds, and the gaps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,7 +60,8 @@ def main() -> None:
             home, shared = args.out / f"seed{seed}", SHARED | {"width": width, "seed": seed, "steps": steps}
             given = PRE | {"steps": pre_steps} if name == "baseline" else RUNS[name] | {"init": str(home / "pretrain")}
             folder = home / ("pretrain" if name == "baseline" else name.replace(" ", "-"))
-            seen.setdefault(name, []).append(run(folder, shared | given | (besides if "mtl" in name else {})))
+            given = shared | given | (besides if "mtl" in name else {})
+            seen.setdefault(name, []).append(train_and_score(given, folder, episodes=EPISODES))
         gaps = {f"{a} - {b}": list(np.subtract(seen[a], seen[b])) for a, b in GAPS if {a, b} <= {*seen}}
         rows = {each: over_shared_episodes(values) for each, values in (seen | gaps).items()}
         about = {"experiment": "fc100_mtl", "norm": "transductive", "episodes": EPISODES, "setting": args.setting}

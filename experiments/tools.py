@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from mtl_jax import ClassPool, Learner, evaluate
 from mtl_jax.app.build import build_learner
-from mtl_jax.app.launch import launch
+from mtl_jax.app.launch import launch, train_or_resume
 from mtl_jax.app.methods import change, resolve_settings
-from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
+from mtl_jax.app.runs import load_pool, load_run, load_theta, read_result, read_settings
 from mtl_jax.app.settings import Settings
 from mtl_jax.data import sources
 from mtl_jax.run.backend import configure_cpu
@@ -74,6 +75,26 @@ def publish(
     options = {"average": of_run.outer.average, "patience": of_run.run.patience}
     record |= {k: v for k, v in options.items() if v is not None} | {"curve": read_curve(args.out), "test": rows}
     write_json(args.out / "result.json", result | record)
+
+
+def train_and_score(given: Mapping[str, Any], folder: Path, shots: int = 1, episodes: int = 1000) -> np.ndarray:
+    """Train a run in `folder`, or go on with it, or take what is there, and test its best validation.
+
+    Args:
+        given: what `resolve_settings` takes.
+        folder: the run's.
+        shots: support images per class of the 5-way test episodes of 15 queries, the same for every run.
+        episodes: how many.
+
+    Returns:
+        Accuracy of each episode [episodes], of test classes.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    train_or_resume(resolve_settings(given), folder)
+    clear_compiled()  # the last network's programs
+    trained = load_run(folder)
+    task = (trained.learner, trained.theta, load_pool(trained.settings, "test"), jax.random.key(1))
+    return evaluate(*task, ways=5, shots=shots, queries=15, episodes=episodes).per_episode
 
 
 def read_curve(folder: str | PathLike[str]) -> list[tuple[int, float]]:

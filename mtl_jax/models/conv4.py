@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
-from mtl_jax.models.layers import Conv, Norm, NormMode, convolve_block, initialiser
+from mtl_jax.models.layers import Conv, Norm, NormMode, check_floats, convolve_block, initialiser
 from mtl_jax.types import Array, Model
 
 
@@ -61,7 +61,8 @@ def conv4(
         Parameters are a dict with conv0..3, norm0..3 and, given `ways`, head {kernel [d, ways], bias [ways]}.
 
     Raises:
-        ValueError: an unknown norm or downsample, a width or ways below 1, or maps with ways.
+        ValueError: an unknown norm or downsample, a width or ways below 1, maps with ways, or (in init and apply)
+            images too small to pool, of another form, or of whole numbers, such as a pool's.
 
     Reference: Vinyals et al. 2016, arXiv 1606.04080; Finn et al. 2017, arXiv 1703.03400; Sung et al. 2018, arXiv
     1711.06025 (maps).
@@ -75,12 +76,16 @@ def conv4(
     module = _Conv4(ways, width, norm, downsample, maps)
     least = 4 if maps else 16
 
-    @broadcasting
-    def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
+    def check(x: Array) -> None:
         if x.ndim != 4 or (downsample == "pool" and min(x.shape[1:3]) < least):
             raise ValueError(
                 f"conv4 wants x [n, height, width, channels], at least {least}x{least} to pool, not {x.shape}"
             )
+        check_floats(x)
+
+    @broadcasting
+    def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
+        check(x)
         return module.apply({"params": params}, jnp.asarray(x), stats)
 
-    return Model(initialiser(module), apply)
+    return Model(initialiser(module, check), apply)

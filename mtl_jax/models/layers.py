@@ -209,10 +209,17 @@ def convolve_block(x: Array, conv: Conv, norm: Norm, moments: Moments | None, po
     return max_pool(y) if pool else y, moments
 
 
-def initialiser(module: nn.Module) -> Callable:
-    """`Model.init` of a linen module: (key, x) -> params, without flax's outer "params" key."""
+def check_floats(x: Array) -> None:
+    """ValueError unless x is of floats, as the images of `sample_episode` are."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"a network wants floats, not {x.dtype} {x.shape}: convert x, images to [0, 1]")
+
+
+def initialiser(module: nn.Module, check: Callable[[Any], None] = check_floats) -> Callable:
+    """`Model.init` of a linen module: (key, x) -> params, without flax's outer "params" key; `check` refuses x."""
 
     def init(key: Array, x: Array) -> dict:
+        check(x)
         return module.init(key, x).get("params", {})  # none, of a linear network without its head
 
     return broadcasting(init)

@@ -8,7 +8,7 @@ import flax.linen as nn
 
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
-from mtl_jax.models.layers import initialiser
+from mtl_jax.models.layers import check_floats, initialiser
 from mtl_jax.types import Array, Model
 
 
@@ -39,7 +39,7 @@ def mlp(out: int | None = 1, sizes: Sequence[int] = (40, 40)) -> Model:
         Model for x [n, ...], flattened; outputs [n, out]. It has no normalisation: its stats are None.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size below 1, or (in init and apply) x of whole numbers.
 
     Reference: Finn et al. 2017, arXiv 1703.03400.
     """
@@ -49,6 +49,7 @@ def mlp(out: int | None = 1, sizes: Sequence[int] = (40, 40)) -> Model:
 
     @broadcasting
     def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
+        check_floats(x)
         return module.apply({"params": params}, x), None
 
     return Model(initialiser(module), apply)

@@ -8,7 +8,17 @@ import jax.numpy as jnp
 
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
-from mtl_jax.models.layers import Conv, Moments, Norm, NormMode, convolve, initialiser, max_pool, near_mean
+from mtl_jax.models.layers import (
+    Conv,
+    Moments,
+    Norm,
+    NormMode,
+    check_floats,
+    convolve,
+    initialiser,
+    max_pool,
+    near_mean,
+)
 from mtl_jax.types import Array, Model
 
 
@@ -70,7 +80,8 @@ def relation_module(width: int = 64, hidden: int = 8, norm: NormMode = "transduc
         are one pixel high or wide does not pool.
 
     Raises:
-        ValueError: an unknown norm, or a width or hidden below 1.
+        ValueError: an unknown norm, a width or hidden below 1, or (in init and apply) maps that are unlike or of
+            whole numbers.
 
     Reference: Sung et al. 2018, arXiv 1711.06025, figure 2.
     """
@@ -78,16 +89,20 @@ def relation_module(width: int = 64, hidden: int = 8, norm: NormMode = "transduc
         raise ValueError(f"width {width} and hidden {hidden} must be at least 1")
     module = _Relation(width, hidden, norm)
 
-    @broadcasting
-    def apply(params: Any, pairs: Any, stats: Any = None) -> tuple[Array, Any]:
+    def check(pairs: Any) -> None:
         if pairs.maps.ndim != 4 or pairs.maps.shape[1:] != pairs.classes.shape[1:]:
             raise ValueError(
                 f"a relation wants feature maps [n, h, w, c], as conv4(ways=None, maps=True) gives, alike for images "
                 f"and classes, not {pairs.maps.shape} and {pairs.classes.shape}"
             )
+        check_floats(pairs.maps)
+
+    @broadcasting
+    def apply(params: Any, pairs: Any, stats: Any = None) -> tuple[Array, Any]:
+        check(pairs)
         return module.apply({"params": params}, pairs, stats)
 
-    return Model(initialiser(module), apply)
+    return Model(initialiser(module, check), apply)
 
 
 def _moments(x: Array, weight: Array) -> Moments:

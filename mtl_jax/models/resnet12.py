@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.broadcasting import broadcasting
-from mtl_jax.models.layers import Conv, Norm, NormMode, convolve_block, initialiser, max_pool
+from mtl_jax.models.layers import Conv, Norm, NormMode, check_floats, convolve_block, initialiser, max_pool
 from mtl_jax.types import Array, Model
 
 SLOPE = 0.1  # of the leaky ReLUs
@@ -66,7 +66,8 @@ def resnet12(ways: int | None = 5, widths: Sequence[int] = (16, 32, 64, 128), no
         with block0..3, each {conv0..2, norm0..2, skip, skip_norm}, and, given `ways`, head {kernel, bias}.
 
     Raises:
-        ValueError: an unknown norm, other than four widths, a width or ways below 1, or images below 16x16.
+        ValueError: an unknown norm, other than four widths, a width or ways below 1, or (in init and apply)
+            images below 16x16 or of whole numbers, such as a pool's.
 
     Reference: Lee et al. 2019, arXiv 1904.03758 (64-160-320-640); Sun et al. 2019, arXiv 1812.02391 (64-128-256-512).
 
@@ -76,10 +77,14 @@ def resnet12(ways: int | None = 5, widths: Sequence[int] = (16, 32, 64, 128), no
         raise ValueError(f"resnet12 wants four widths and ways of at least 1, not {tuple(widths)} and {ways}")
     module = _ResNet12(ways, tuple(widths), norm)
 
-    @broadcasting
-    def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
+    def check(x: Array) -> None:
         if x.ndim != 4 or min(x.shape[1:3]) < 16:
             raise ValueError(f"resnet12 wants x [n, height, width, channels], at least 16x16 to pool, not {x.shape}")
+        check_floats(x)
+
+    @broadcasting
+    def apply(params: Any, x: Array, stats: Any = None) -> tuple[Array, Any]:
+        check(x)
         return module.apply({"params": params}, jnp.asarray(x), stats)
 
-    return Model(initialiser(module), apply)
+    return Model(initialiser(module, check), apply)

@@ -169,3 +169,22 @@ def test_a_first_block_far_from_zero_keeps_its_digits(key, pool):
         want = (wide - wide.mean((0, 1, 2))) / jnp.sqrt(wide.var((0, 1, 2)) + 1e-5)
         want = max_pool(want) if pool else want
     np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("net", "x", "said"),
+    [
+        (models.conv4(5), np.zeros((2, 28, 28), np.float32), r"wants x \[n, height, width, channels\]"),
+        (models.conv4(5), np.zeros((2, 8, 8, 1), np.float32), "at least 16x16"),
+        (models.resnet12(5), np.zeros((2, 8, 8, 1), np.float32), "at least 16x16"),
+        (models.conv4(5), np.zeros((2, 28, 28, 1), np.uint8), "wants floats, not uint8"),
+        (models.resnet12(5), np.zeros((2, 28, 28, 1), np.uint8), "wants floats, not uint8"),
+        (models.mlp(5), np.zeros((2, 8), np.int32), "wants floats, not int32"),
+    ],
+)
+def test_a_network_refuses_an_input_in_init_as_in_apply(key, net, x, said):
+    with pytest.raises(ValueError, match=said):
+        net.init(key, x)
+    good = np.zeros((2, 28, 28, 1) if x.ndim > 2 else x.shape, np.float32)
+    with pytest.raises(ValueError, match=said):
+        net.apply(net.init(key, good), x)
