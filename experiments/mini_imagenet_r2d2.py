@@ -1,0 +1,27 @@
+"""R2-D2, a ridge regression as the inner problem, on mini-ImageNet, 5-way 1-shot and 5-shot.
+
+Paper: Bertinetto et al. 2019, arXiv 1805.08136, whose figures are of several widths; a re-implementation on conv4-64
+    (LibFewShot) prints 51.19 % and 67.29 %.
+Command: python experiments/mini_imagenet_r2d2.py [--setting paper|cpu] [--out runs/mini_imagenet_r2d2] [--init RUN]
+    [--resume], after mtl-jax datasets prepare mini_imagenet
+Setting: Ravi and Larochelle's split, 84x84x3, flips and padded crops in training, conv4-64, Adam cosine, seed 0; best
+    of the validations; 1,000 test episodes of 15 queries. paper: 20-way episodes of 1 or 5 shots and 15 queries, two
+    per step, rate 5e-3, 60,000 steps, for an accelerator; not run. cpu: one episode of 5 queries per step, rate 1e-3,
+    1,000 steps from the network of RFS (--init, the run of mini_imagenet_rfs.py --setting cpu).
+Result: none yet.
+"""
+
+from tools import publish
+
+PAPER = {
+    "learner": "r2d2", "dataset": "mini_imagenet", "ways": 20, "shots": 1, "queries": 15, "tasks": 2,
+    "sizes": ((20, 1, 15), (20, 5, 15)), "steps": 60000, "meta_lr": 5e-3, "augment": "flip_crop", "val_every": 1000,
+    "val_episodes": 400,
+}  # fmt: skip
+CPU = PAPER | {
+    "queries": 5, "sizes": ((20, 1, 5), (20, 5, 5)), "tasks": 1, "steps": 1000, "meta_lr": 1e-3, "val_every": 250,
+    "val_episodes": 100,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    publish("mini_imagenet_r2d2", __doc__, {"paper": PAPER, "cpu": CPU})
