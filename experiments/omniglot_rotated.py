@@ -6,8 +6,8 @@ Papers: Snell, Swersky and Zemel 2017, arXiv 1703.05175, whose code tests on 1,6
 Command: TFDS_DATA_DIR=... python experiments/omniglot_rotated.py [RUN ...] [--out runs/omniglot_rotated]
     RUN: folders of runs or names of shipped weights; protonet-omniglot and maml-omniglot unless given.
 Setting: Vinyals split, the networks as they are, trained on the training classes alone; 1,000 test episodes of 15
-    queries, 5-way, and 20-way of networks without a head; of networks with a head also as many queries as shots. The
-    same networks on upright test classes stand under omniglot protonet and omniglot maml.
+    queries, 5-way and 20-way; of networks with a head, in as many ways as they were trained, also as many queries as
+    shots. The same networks on upright test classes stand under omniglot protonet and omniglot maml.
 Result: in docs/results.md. On its paper's test classes protonet-omniglot has the paper's figures, all four within the
     interval, trained without the validation classes; turned test classes are worth 1.1 points at 20 ways and 1 shot.
     maml-omniglot has its paper's at 1 shot, and half a point less at 5.
@@ -26,11 +26,12 @@ from mtl_jax.run.metrics import write_json
 
 def measure(run: str) -> dict:
     """One network's rows."""
-    name, turned = read_settings(run).learner, {"augment": "rotations"}
+    settings, turned = read_settings(run), {"augment": "rotations"}
+    name, own = settings.learner, settings.task.ways
     head = find_method(name).network == "head"
-    rows = [row for ways in ((5,) if head else (5, 20)) for row in score_run(run, ways=ways, **turned)]
+    rows = [row for ways in ((own,) if head else (5, 20)) for row in score_run(run, ways=ways, **turned)]
     for k in (1, 5) if head else ():
-        rows += score_run(run, shots=(k,), queries=k, norms=("transductive",), **turned)
+        rows += score_run(run, ways=own, shots=(k,), queries=k, norms=("transductive",), **turned)
     return {"method": name, "run": Path(run).name, "tests": rows}
 
 

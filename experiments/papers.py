@@ -18,6 +18,8 @@ PAPERS = {
     ("meta-sgd", "omniglot", 5, 1): (99.53, 0.26), ("meta-sgd", "omniglot", 5, 5): (99.93, 0.09),
     ("mamlpp", "omniglot", 5, 1): (99.47, None), ("mamlpp", "omniglot", 5, 5): (99.93, None),
     ("mamlpp", "omniglot", 20, 1): (97.65, None), ("mamlpp", "omniglot", 20, 5): (99.33, None),
+    ("relation", "omniglot", 5, 1): (99.6, 0.2), ("relation", "omniglot", 5, 5): (99.8, 0.1),
+    ("imaml", "omniglot", 5, 1): (99.50, 0.26), ("imaml", "omniglot", 5, 5): (99.74, 0.11),
     ("protonet", "cifar_fs", 5, 1): (55.5, 0.7), ("protonet", "cifar_fs", 5, 5): (72.0, 0.6),
     ("r2d2", "cifar_fs", 5, 1): (60.0, 0.7), ("r2d2", "cifar_fs", 5, 5): (76.1, 0.6),
     ("maml", "cifar_fs", 5, 1): (58.9, 1.9), ("maml", "cifar_fs", 5, 5): (71.5, 1.0),

@@ -41,9 +41,9 @@ BESIDE = """## Beside the papers
 
 The best network for each figure that a paper prints, transductive, as the paper tests and beside it with 15 upright
 queries per class. On Omniglot, methods with an inner loop are tested with as many queries as shots (upright; MAML's
-authors turn the test classes, which is easier), prototypical networks on turned classes too; "-" where no record has
-that. Where several networks were tested, these are the best of them on the test classes: the sections below have them
-all. "Reached" where the interval holds the paper's figure or lies above it.
+authors turn the test classes, which is easier), prototypical and relation networks on turned classes too; "-" where no
+record has that. Where several networks were tested, these are the best of them on the test classes: the sections below
+have them all. "Reached" where the interval holds the paper's figure or lies above it.
 
 | method | data | ways, shots | paper | as it tests | reached | record | 15 upright queries | record |
 |---|---|---|---|---|---|---|---|---|"""
@@ -91,7 +91,7 @@ def beside_papers(records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def protocol(method: str, data: str, ways: int, shots: int) -> tuple[int, str | None]:
     """The queries per class, and the augmentation of test classes, that the method's paper tests with."""
-    if data == "omniglot" and method == "protonet":
+    if data == "omniglot" and method in ("protonet", "relation"):
         return 15, "rotations"
     return (shots, None) if data == "omniglot" and method != "matching" else (15, None)
 
