@@ -10,7 +10,8 @@ Setting: Ravi and Larochelle's split, 84x84x3, flips and padded crops in trainin
     rate 0.1, 9,000 steps (15 epochs) from the network of a prototypical network (--init protonet-mini_imagenet, the
     weights that come with the package). cpu: 84x84, rate 0.05, 3,000 steps (5 epochs) from the network of half_size
     (--init).
-Result: none yet.
+Result: in docs/results.md. half_size took 26 minutes of training on one of two shared CPU cores; validation rose to the
+    end (44.6 % at 1 shot).
 """
 
 from tools import publish
