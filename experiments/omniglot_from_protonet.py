@@ -24,7 +24,8 @@ FEATURES = SHARED | {"ways": 20, "queries": 5, "meta_lr": 1e-3, "steps": 3000}
 CLASSES = SHARED | {"batch": 256, "meta_lr": 1e-3, "steps": 3000}
 SETTINGS = {
     "proto-maml": ONE, "boil": ONE, "imaml": INNER | {"tasks": 8, "inner_steps": 5, "inner_lr": 0.2},
-    "mtl": INNER | {"tasks": 4, "steps": 6000}, "r2d2": FEATURES | {"tasks": 2}, "relation": FEATURES | {"tasks": 1},
+    "mtl": INNER | {"tasks": 4, "steps": 6000}, "r2d2": FEATURES | {"tasks": 2},
+    "relation": FEATURES | {"tasks": 1, "combine": "mean"},
     "finetune": CLASSES, "baseline-pp": CLASSES,
 }  # fmt: skip
 

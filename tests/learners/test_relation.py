@@ -104,6 +104,30 @@ def test_order_of_classes_and_of_support_does_not_matter(key):
     np.testing.assert_allclose(jax.jit(known.predict)(theta, phi, e.query_x), plain[:, :3], rtol=1e-4, atol=1e-5)
 
 
+def test_by_the_mean_as_many_copies_of_the_support_change_nothing(key):
+    once, thrice = (episode(key, labels=labels) for labels in ((0, 1, 2), (0, 1, 2) * 3))
+    x = jnp.concatenate([once.support_x] * 3)
+    by_sum, by_mean = (relation(map_net(), width=3, combine=how, ways=WAYS) for how in ("sum", "mean"))
+    theta = jax.jit(by_sum.init)(key, x)
+
+    def scores(learner, x, y):
+        return jax.jit(learner.predict)(theta, jax.jit(learner.adapt)(theta, x, y), once.query_x)
+
+    one = scores(by_sum, once.support_x, once.support_y)
+    np.testing.assert_array_equal(scores(by_mean, once.support_x, once.support_y), one)
+    np.testing.assert_allclose(scores(by_mean, x, thrice.support_y), one, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(scores(by_sum, x, thrice.support_y), one, rtol=1e-2)
+
+
+def test_by_the_mean_a_class_without_support_never_wins(key):
+    e = episode(key, labels=(0, 2, 2))
+    learner = relation(map_net(), width=3, combine="mean", ways=WAYS)
+    theta = jax.jit(learner.init)(key, e.support_x)
+    logits = jax.jit(learner.predict)(theta, jax.jit(learner.adapt)(theta, e.support_x, e.support_y), e.query_x)
+    assert np.isfinite(logits).all()
+    assert 1 not in logits.argmax(1)
+
+
 @pytest.mark.parametrize(("norm", "asked", "leak"), [("support", None, False), ("support", "transductive", True)])
 def test_under_support_norm_a_query_does_not_see_the_others(key, norm, asked, leak):
     e = episode(key)
