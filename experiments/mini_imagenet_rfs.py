@@ -12,8 +12,8 @@ Setting: Ravi and Larochelle's split, 84x84x3, flips and padded crops in trainin
     (--init).
 Result: in docs/results.md. half_size: 26 minutes of training on one of two shared CPU cores; validation rose to the end
     (44.6 % at 1 shot). cpu: 30 minutes; the larger images are worth a point at 1 shot and two at 5; validation is level
-    at 44.7 % over the last 1,200 steps, at 65 % of 64 classes in training batches. Of the
-    same data mini_imagenet_protonet.py has 42.18 ± 0.55 % and 63.36 ± 0.55 %, after two thirds of the training.
+    at 44.7 % over the last 1,200 steps, at 65 % of 64 classes in training batches. The
+    prototypical network that half_size starts from has 42.18 ± 0.55 % and 63.36 ± 0.55 %.
 """
 
 from tools import publish
