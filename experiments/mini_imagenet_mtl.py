@@ -11,7 +11,9 @@ Setting: Ravi and Larochelle's split, flips and padded crops in training, conv4-
     queries, the same for all: an interval is that of the episodes' means over seeds, a gap is paired episode by
     episode. Norm transductive. cpu: 84x84, 2 tasks per step, 300 steps. half_size: images of 42x42, 4 tasks per step,
     600 steps.
-Result: none yet.
+Result: in docs/results.md. half_size: 7 to 13 minutes of training per seed on one of two shared CPU cores, beside other
+    work: no gain. mtl is level with its network's linear head and a third of a point below the logistic one; training
+    tasks rise from 51.6 to 55 %, validation ones end at 44, and the weights move by factors of 2 %. cpu: not run.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tools import train_and_score
+from tools import commit, train_and_score
 
 from mtl_jax import evaluate
 from mtl_jax.app.build import build_learner
@@ -55,12 +57,8 @@ def main() -> None:
     args = parser.parse_args()
     configure_cpu()
     seen = {name: [baseline(args.init, learner)] for name, learner in BASELINES.items()}
-    about = {
-        "experiment": "mini_imagenet_mtl",
-        "dataset": "mini_imagenet",
-        "norm": "transductive",
-        "episodes": EPISODES,
-    }
+    about = {"experiment": "mini_imagenet_mtl", "dataset": "mini_imagenet", "setting": args.setting, "commit": commit()}
+    about |= {"norm": "transductive", "episodes": EPISODES}
     for seed in args.seeds:
         given = SETTINGS[args.setting] | {"seed": seed, "init": args.init}
         seen.setdefault("mtl", []).append(train_and_score(given, args.out / f"seed{seed}", episodes=EPISODES))
