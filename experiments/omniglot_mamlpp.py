@@ -11,7 +11,9 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, one query 
     of MAML (--init maml-omniglot, the weights that come with the package; its head is not taken). affine: the same,
     with each training image turned, stretched, sheared and moved a little. The paper's normalisation with moments,
     scales and shifts of its own for each inner step is not here.
-Result: none yet; no setting was run.
+Result: in docs/results.md. affine: 37 minutes of training on one of two shared CPU cores, beside other work; 98 % on
+    training tasks, 97.7 on validation ones, rising to the end. The network of MAML that it starts from has 98.62 % by
+    the paper's protocol, with its head: 64,000 tasks do not win back what a new head and the maps cost. cpu: not run.
 """
 
 from tools import publish
