@@ -80,9 +80,12 @@ def launch(
     settings, pool, given = _prepare(settings)
     begun = checkpoint.exists(out / "checkpoints")
     config = given_of(settings) | changes(out, settings)
-    if not begun and is_first():  # it stands there first, so that whatever ends this, it can be gone on with
+    given_start = settings.network.init is not None and not begun
+    theta = _start(settings, out, quiet) if given_start else None  # refused before anything is written
+    if not begun and is_first():  # it stands there before a pre-training, which can so be gone on with
         write_json(out / "config.json", config)
-    theta = None if begun else _start(settings, out, quiet)
+    if not begun and not given_start:
+        theta = _start(settings, out, quiet)
     with ExitStack() as stack:
         if settings.run.tensorboard and is_first():
             writer = TensorBoardWriter(out / "tensorboard")

@@ -143,3 +143,13 @@ def test_validation_on_fewer_classes_than_a_task_has_is_scored_as_eval_scores_it
     np.testing.assert_allclose(runs[0].score, again.accuracy)
     with pytest.raises(ValueError, match="2 classes, and maml has a head of 4 ways: train with --ways 2"):
         launch(small(f"folder:{fewer}", "maml", ways=4), tmp_path / "maml", quiet=True)
+
+
+@pytest.mark.parametrize("start", ["nowhere", "no_run", "other_width"])
+def test_a_network_that_cannot_be_started_from_leaves_nothing_behind(data, tmp_path, start):
+    (tmp_path / "no_run").mkdir()
+    (tmp_path / "no_run" / "config.json").write_text("{}")
+    launch(small(data, "protonet", width=6), tmp_path / "other_width", quiet=True)
+    with pytest.raises((FileNotFoundError, ValueError), match=r"no config\.json|lacks learner|another network"):
+        launch(small(data, "maml", init=str(tmp_path / start)), tmp_path / "run", quiet=True)
+    assert not list(tmp_path.glob("run/**/*"))
