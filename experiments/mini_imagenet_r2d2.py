@@ -8,7 +8,9 @@ Setting: Ravi and Larochelle's split, 84x84x3, flips and padded crops in trainin
     of the validations; 1,000 test episodes of 15 queries. paper: 20-way episodes of 1 or 5 shots and 15 queries, two
     per step, rate 5e-3, 60,000 steps, for an accelerator; not run. cpu: one episode of 5 queries per step, rate 1e-3,
     1,000 steps from the network of RFS (--init, the run of mini_imagenet_rfs.py --setting cpu).
-Result: none yet.
+Result: in docs/results.md: cpu with --steps 600, 25 minutes of training on one of two shared CPU cores, beside other
+    work. Validation, 20-way, is level at 24.8 % over the last 100 steps. Against the network that it starts from, by a
+    logistic regression, it is 0.3 points better at 1 shot, within the intervals, and a point worse at 5.
 """
 
 from tools import publish
