@@ -19,14 +19,12 @@ Result: in docs/results.md. half_size: 7 to 13 minutes of training per seed on o
 import argparse
 from pathlib import Path
 
-import jax
 import numpy as np
-from tools import commit, train_and_score
+from tools import commit, score_episodes, train_and_score
 
-from mtl_jax import evaluate
 from mtl_jax.app.build import build_learner
 from mtl_jax.app.methods import change
-from mtl_jax.app.runs import load_pool, load_theta, read_settings
+from mtl_jax.app.runs import load_theta, read_settings
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import over_shared_episodes, write_json
 
@@ -42,9 +40,8 @@ BASELINES = {"baseline": "rfs", "linear head": "finetune"}
 def baseline(folder: str, learner: str) -> np.ndarray:
     """Accuracies of the test episodes [EPISODES], by a head of `learner` on a run's network as it is."""
     settings = read_settings(folder)
-    task = (load_theta(folder, settings), load_pool(settings, "test"), jax.random.key(1))
     head = build_learner(change(settings, learner=learner), 5)
-    return evaluate(head, *task, ways=5, shots=1, queries=15, episodes=EPISODES).per_episode
+    return score_episodes(head, load_theta(folder, settings), settings, EPISODES)
 
 
 def main() -> None:

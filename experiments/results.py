@@ -23,7 +23,6 @@ OVERLAPS = {
     "fc100": "CIFAR-100 holds some images twice, in two classes: 1 of this split's test images is in its training "
     "classes as well.",
 }
-DATA = ("cifar_fs", "fc100", "omniglot", "mini_imagenet")  # told by a record's name where it does not say
 OPTIONS = {"average": "averaged over steps", "patience": "stopped early"}
 HEAD = "| method | data | ways, shots | transductive | support | queries | episodes | seeds | paper | gap | commit |"
 ABOUT = """# Results
@@ -111,7 +110,7 @@ def chapter(experiment: str, records: Mapping[str, Mapping[str, Any]]) -> Iterat
 
 def data_of(name: str, record: Mapping[str, Any]) -> str:
     """The data set that a record's training and, unless its rows say otherwise, its tests are of."""
-    return record.get("dataset") or next((d for d in DATA if d in name), "")
+    return record.get("dataset") or next((d for d in ("cifar_fs", "fc100", "omniglot") if d in name), "")
 
 
 def section(name: str, record: Mapping[str, Any], alone: bool) -> Iterator[str]:

@@ -77,24 +77,20 @@ def publish(
     write_json(args.out / "result.json", result | record)
 
 
-def train_and_score(given: Mapping[str, Any], folder: Path, shots: int = 1, episodes: int = 1000) -> np.ndarray:
-    """Train a run in `folder`, or go on with it, or take what is there, and test its best validation.
-
-    Args:
-        given: what `resolve_settings` takes.
-        folder: the run's.
-        shots: support images per class of the 5-way test episodes of 15 queries, the same for every run.
-        episodes: how many.
-
-    Returns:
-        Accuracy of each episode [episodes], of test classes.
-    """
+def train_and_score(given: Mapping[str, Any], folder: Path, episodes: int = 1000) -> np.ndarray:
+    """Train a run in `folder`, or go on with it, or take what is there; its best validation's `score_episodes`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     train_or_resume(resolve_settings(given), folder)
     clear_compiled()  # the last network's programs
     trained = load_run(folder)
-    task = (trained.learner, trained.theta, load_pool(trained.settings, "test"), jax.random.key(1))
-    return evaluate(*task, ways=5, shots=shots, queries=15, episodes=episodes).per_episode
+    return score_episodes(trained.learner, trained.theta, trained.settings, episodes)
+
+
+def score_episodes(learner: Learner, theta: PyTree, settings: Settings, episodes: int = 1000) -> np.ndarray:
+    """Accuracy of each test episode [episodes], 5-way 1-shot of 15 queries, the same for all of one data set."""
+    pool = load_pool(settings, "test")
+    size = {"ways": 5, "shots": 1, "queries": 15, "episodes": episodes}
+    return evaluate(learner, theta, pool, jax.random.key(1), **size).per_episode
 
 
 def read_curve(folder: str | PathLike[str]) -> list[tuple[int, float]]:

@@ -80,12 +80,7 @@ def launch(
     settings, pool, given = _prepare(settings)
     begun = checkpoint.exists(out / "checkpoints")
     config = given_of(settings) | changes(out, settings)
-    given_start = settings.network.init is not None and not begun
-    theta = _start(settings, out, quiet) if given_start else None  # refused before anything is written
-    if not begun and is_first():  # it stands there before a pre-training, which can so be gone on with
-        write_json(out / "config.json", config)
-    if not begun and not given_start:
-        theta = _start(settings, out, quiet)
+    theta = None if begun else _start(settings, config, out, quiet)
     with ExitStack() as stack:
         if settings.run.tensorboard and is_first():
             writer = TensorBoardWriter(out / "tensorboard")
@@ -265,12 +260,14 @@ def _result(settings: Settings, run: TrainResult, out: Path, earlier: float) -> 
     return result
 
 
-def _start(settings: Settings, out: Path, quiet: bool) -> PyTree | None:
+def _start(settings: Settings, config: dict[str, Any], out: Path, quiet: bool) -> PyTree | None:
     """theta to start from, where the network comes from another run; None for a fresh one."""
     of = settings.network
     if of.init:
         folder = Path(of.init)
     elif find_method(settings.learner).pretrained:
+        if is_first():  # the trainer writes it too, but after the pre-training, which shall be gone on with
+            write_json(out / "config.json", config)
         shared = {k: v for k, v in given_of(settings).items() if k in SHARED and v is not None}
         folder = out / "pretrain"
         earlier = {**shared, "learner": "finetune", "steps": of.pretrain_steps or PRETRAIN_STEPS}

@@ -153,3 +153,9 @@ def test_a_network_that_cannot_be_started_from_leaves_nothing_behind(data, tmp_p
     with pytest.raises((FileNotFoundError, ValueError), match=r"no config\.json|lacks learner|another network"):
         launch(small(data, "maml", init=str(tmp_path / start)), tmp_path / "run", quiet=True)
     assert not list(tmp_path.glob("run/**/*"))
+
+
+def test_tasks_that_the_data_cannot_give_leave_nothing_behind(data, tmp_path):
+    with pytest.raises(ValueError, match="5 ways from a pool of 4 classes"):
+        launch(small(data, "protonet", ways=5), tmp_path / "run", quiet=True)
+    assert not list(tmp_path.glob("run/**/*"))
