@@ -3,7 +3,7 @@
 Paper: Sun et al. 2019, arXiv 1812.02391; its authors' code prints 43.6 ± 1.8 % (1 shot) for a ResNet-12 without hard
     tasks.
 Command: TFDS_DATA_DIR=... python experiments/fc100_mtl.py [--setting cpu|long|paper] [--seeds 0 1 2]
-    [--out runs/fc100_mtl]. It goes on where it stopped.
+    [--out runs/fc100_mtl]. It goes on where it stopped. fc100_mtl_wide.py has the paper's widths.
 Setting: Oreshkin's split, 32x32x3, flips and padded crops in training. For each seed one pre-training with all 60
     source classes (SGD with momentum 0.9, weight decay 5e-4, batches of 64), which everything then starts from: the
     baseline (a new linear head on its features), mtl without and with hard tasks, maml and protonet. 1,000 test
@@ -41,7 +41,6 @@ RUNS = {
 # Width, steps of pre-training, steps of each run, what mtl has besides.
 LONG = (16, 6000, 500, {"meta_lr": 5e-3, "val_every": 250, "val_episodes": 600})
 SETTINGS = {"cpu": (16, 3000, 400, {}), "long": LONG, "paper": (64, 20000, 10000, {})}
-EPISODES = 1000
 GAPS = (("mtl hard-tasks", "mtl"), ("mtl", "baseline"), ("mtl hard-tasks", "baseline"))
 
 
@@ -61,10 +60,10 @@ def main() -> None:
             given = PRE | {"steps": pre_steps} if name == "baseline" else RUNS[name] | {"init": str(home / "pretrain")}
             folder = home / ("pretrain" if name == "baseline" else name.replace(" ", "-"))
             given = shared | given | (besides if "mtl" in name else {})
-            seen.setdefault(name, []).append(train_and_score(given, folder, episodes=EPISODES))
+            seen.setdefault(name, []).append(train_and_score(given, folder))
         gaps = {f"{a} - {b}": list(np.subtract(seen[a], seen[b])) for a, b in GAPS if {a, b} <= {*seen}}
         rows = {each: over_shared_episodes(values) for each, values in (seen | gaps).items()}
-        about = {"experiment": "fc100_mtl", "norm": "transductive", "episodes": EPISODES, "setting": args.setting}
+        about = {"experiment": "fc100_mtl", "norm": "transductive", "episodes": 1000, "setting": args.setting}
         write_json(args.out / "result.json", about | rows)
         for each, row in rows.items():
             print(

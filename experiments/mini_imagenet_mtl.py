@@ -1,7 +1,7 @@
 """Meta-transfer learning on mini-ImageNet, 5-way 1-shot: does it help beside its own pre-trained conv4?
 
 Paper: Sun et al. 2019, arXiv 1812.02391, prints figures for a ResNet-12 alone (60.2 ± 1.8 %).
-Command: python experiments/mini_imagenet_mtl.py [--setting cpu|half_size] [--init RUN] [--seeds 0 1 2]
+Command: python experiments/mini_imagenet_mtl.py [--setting cpu|half_size] --init RUN [--seeds 0 1 2]
     [--out runs/mini_imagenet_mtl], after mtl-jax datasets prepare mini_imagenet. It goes on where it stopped.
 Setting: Ravi and Larochelle's split, flips and padded crops in training, conv4-64. Everything starts from one network
     pre-trained with all 64 source classes (--init, the run of mini_imagenet_rfs.py with the same setting). Baselines,
@@ -16,55 +16,13 @@ Result: in docs/results.md. half_size: 7 to 13 minutes of training per seed on o
     tasks rise from 51.6 to 55 %, validation ones end at 44, and the weights move by factors of 2 %. cpu: not run.
 """
 
-import argparse
-from pathlib import Path
+from tools import publish_from_one
 
-import numpy as np
-from tools import commit, score_episodes, train_and_score
-
-from mtl_jax.app.build import build_learner
-from mtl_jax.app.methods import change
-from mtl_jax.app.runs import load_theta, read_settings
-from mtl_jax.run.backend import configure_cpu
-from mtl_jax.run.metrics import over_shared_episodes, write_json
-
-EPISODES = 1000
 MTL = {
     "learner": "mtl", "dataset": "mini_imagenet", "augment": "flip_crop", "shots": 1, "queries": 15, "tasks": 2,
     "inner_lr": 0.03, "meta_lr": 5e-3, "steps": 300, "val_every": 100, "val_episodes": 100,
 }  # fmt: skip
 SETTINGS = {"cpu": MTL, "half_size": MTL | {"image_size": 42, "tasks": 4, "steps": 600, "val_episodes": 200}}
-BASELINES = {"baseline": "rfs", "linear head": "finetune"}
-
-
-def baseline(folder: str, learner: str) -> np.ndarray:
-    """Accuracies of the test episodes [EPISODES], by a head of `learner` on a run's network as it is."""
-    settings = read_settings(folder)
-    head = build_learner(change(settings, learner=learner), 5)
-    return score_episodes(head, load_theta(folder, settings), settings, EPISODES)
-
-
-def main() -> None:
-    """Test the baselines, then each seed; after each, print and keep accuracies, spread and gaps."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--setting", choices=tuple(SETTINGS), default="cpu")
-    parser.add_argument("--init", default="runs/mini_imagenet_rfs", help="folder of the pre-trained network's run")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("runs/mini_imagenet_mtl"))
-    args = parser.parse_args()
-    configure_cpu()
-    seen = {name: [baseline(args.init, learner)] for name, learner in BASELINES.items()}
-    about = {"experiment": "mini_imagenet_mtl", "dataset": "mini_imagenet", "setting": args.setting, "commit": commit()}
-    about |= {"norm": "transductive", "episodes": EPISODES}
-    for seed in args.seeds:
-        given = SETTINGS[args.setting] | {"seed": seed, "init": args.init}
-        seen.setdefault("mtl", []).append(train_and_score(given, args.out / f"seed{seed}", episodes=EPISODES))
-        gaps = {f"mtl - {name}": np.subtract(seen["mtl"], seen[name]) for name in BASELINES}
-        rows = {name: over_shared_episodes(values) for name, values in (seen | gaps).items()}
-        write_json(args.out / "result.json", about | rows)
-        for name, row in rows.items():
-            print(f"{name}: {100 * row['mean']:.2f} ± {100 * row['ci95']:.2f} %, seeds {row['seeds']}", flush=True)
-
 
 if __name__ == "__main__":
-    main()
+    publish_from_one("mini_imagenet_mtl", __doc__, SETTINGS, {"mtl": {}})

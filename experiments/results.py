@@ -191,12 +191,13 @@ def over_networks(record: Mapping[str, Any], data: str) -> Iterator[str]:
     if pooled:
         yield "This record keeps the networks' means alone, not each episode's score. Its networks share their"
         yield "episodes, so that ± here is the 95 % interval over seeds, by Student's t, on these 1,000 episodes.\n"
-    yield "| | 5-way 1-shot | networks | paper |\n|---|---|---|---|"
+    shots = record.get("shots", 1)
+    yield f"| | 5-way {shots}-shot | networks | paper |\n|---|---|---|---|"
     for name, row in record.items():
         if isinstance(row, Mapping):
             own = f" ± {100 * (ci95_of_seeds(row['seeds']) if pooled else row['ci95']):.2f}"
             each = ", ".join(f"{100 * seed:.2f}" for seed in row["seeds"])
-            paper, half = PAPERS.get((name, data, 5, 1), (None, None))
+            paper, half = PAPERS.get((name, data, 5, shots), (None, None))
             yield f"| {name} | {100 * row['mean']:.2f}{own} | {each} | {printed(paper, half)} |"
 
 

@@ -25,9 +25,9 @@ SMALL = {
 def data(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for split in ("train", "val", "test"):
-        for k in range(4):
+        for k in range(5):
             (root / split / f"class{k}").mkdir(parents=True)
-            for i in range(6):
+            for i in range(18):
                 pixels = rng.integers(0, 256, (16, 16), np.uint8)
                 Image.fromarray(pixels).save(root / split / f"class{k}" / f"{i}.png")
     return f"folder:{root}"
@@ -38,6 +38,28 @@ def test_a_time_is_kept(data, tmp_path):
     run, result = tools.launch_for(settings, 0.02, tmp_path / "run")
     assert result["steps"] == int(run.state.step) >= 1
     assert result["steps"] == pytest.approx(1200 / result["ms_a_step"], abs=1)
+
+
+def test_what_starts_from_one_network_is_set_beside_it_on_the_same_episodes(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(tools, "EPISODES", 20)
+    small = SMALL | {"dataset": data, "model": "conv4"}
+    start = resolve_settings(small | {"learner": "finetune", "batch": 8})
+    tools.launch(start, tmp_path / "start", quiet=True)
+    kinds = {"mtl": {}, "mtl hard-tasks": {"hard_tasks": True}}
+    setting = small | {"learner": "mtl", "ways": 5, "shots": 2, "val_episodes": 2}
+    asked = ["--init", str(tmp_path / "start"), "--out", str(tmp_path / "run"), "--seeds", "0"]
+    for more in ([], ["1"]):  # the second time, what is there is taken
+        monkeypatch.setattr(sys, "argv", ["experiment", *asked, *more])
+        tools.publish_from_one("tiny", "about", {"small": setting}, kinds)
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (record["experiment"], record["shots"], record["commit"]) == ("tiny", 2, tools.commit())
+    assert [len(record[row]["seeds"]) for row in ("baseline", "linear head", "mtl", "mtl hard-tasks")] == [1, 1, 2, 2]
+    for row, before in (("mtl", "baseline"), ("mtl", "linear head"), ("mtl hard-tasks", "mtl")):
+        gap = record[f"{row} - {before}"]
+        assert gap["mean"] == pytest.approx(record[row]["mean"] - record[before]["mean"])
+        assert gap["ci95"] < record[row]["ci95"] + record[before]["ci95"]
+    assert "mtl - mtl hard-tasks" not in record
+    assert any("5-way 2-shot" in line for line in results.over_networks(record, "folder"))
 
 
 def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path, monkeypatch):

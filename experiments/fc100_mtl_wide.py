@@ -1,0 +1,29 @@
+"""Meta-transfer learning on FC100 by a ResNet-12 of 64-128-256-512: does it help, and do hard tasks?
+
+Paper: Sun et al. 2019, arXiv 1812.02391, prints 45.1 ± 1.8 % (1 shot) with hard tasks; its authors' code 43.6 ± 1.8 and
+    55.4 ± 0.9 % (1 and 5 shots) without, by the widths 64-160-320-640.
+Command: TFDS_DATA_DIR=... python experiments/fc100_mtl_wide.py [--setting one_shot|five_shots] --init RUN
+    [--seeds 0 1 2] [--out runs/fc100_mtl_wide]. It goes on where it stopped. RUN is that of mtl-jax pretrain --dataset
+    fc100 --model resnet12 --width 64 --optimizer sgd --momentum 0.9 --weight-decay 5e-4 --meta-lr 0.1 --batch 64
+    --steps 4000 --label-smoothing 0.1 --val-every 500 --val-episodes 100
+Setting: Oreshkin's split, 32x32x3, flips and padded crops in training. Everything starts from one network pre-trained
+    with all 60 source classes, 4,000 batches of 64 (7 epochs). Baselines, nothing of the network changed: for each task
+    a logistic regression on features of length 1 (baseline) and a linear head by 100 steps (linear head). mtl: scales
+    and shifts and the head, 2 tasks per step, 15 queries, 300 steps, inner rate 0.03, outer rate 5e-3 (scales and
+    shifts a tenth), cosine, best of the validations, three seeds. Hard tasks as in the paper's section 4.3: every so
+    many random steps one of the classes that those failed on. 1,000 test episodes of 15 queries, the same for all: an
+    interval is that of the episodes' means over seeds, a gap is paired episode by episode. Norm transductive. CIFAR-100
+    holds one image twice, in a training and in a test class of this split.
+Result: none yet.
+"""
+
+from tools import publish_from_one
+
+ONE_SHOT = {
+    "learner": "mtl", "dataset": "fc100", "model": "resnet12", "width": 64, "queries": 15, "tasks": 2,
+    "inner_lr": 0.03, "meta_lr": 5e-3, "steps": 300, "val_every": 100, "val_episodes": 100,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    settings = {"one_shot": ONE_SHOT, "five_shots": ONE_SHOT | {"shots": 5}}
+    publish_from_one("fc100_mtl_wide", __doc__, settings, {"mtl": {}, "mtl hard-tasks": {"hard_tasks": True}})
