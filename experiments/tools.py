@@ -4,7 +4,8 @@ import argparse
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from os import PathLike
@@ -64,8 +65,9 @@ def publish(
     configure_cpu()
     at = commit()
     asked = {k: v for k, v in vars(args).items() if k in ("steps", "init") and v is not None}
-    of_run = resolve_settings({**settings[args.setting], "seed": args.seed, **asked})
-    run, result = launch(of_run, args.out, args.resume)
+    with one_line(parser):
+        of_run = resolve_settings({**settings[args.setting], "seed": args.seed, **asked})
+        run, result = launch(of_run, args.out, args.resume)
     if run.interrupted:
         parser.exit(130, f"stopped at step {int(run.state.step)} of {of_run.outer.steps}: --resume goes on\n")
     ways = (of_run.task.ways,) if ways is None else ways
@@ -101,9 +103,11 @@ def publish_from_one(
     args = parser.parse_args()
     configure_cpu()
     shared = {**settings[args.setting], "init": args.init}
-    start, shots = read_settings(args.init), shared.get("shots", 1)
+    with one_line(parser):
+        start = read_settings(args.init)
+        theta, shots = load_theta(args.init, start), shared.get("shots", 1)
     heads = {row: build_learner(change(start, learner="finetune", head=head), 5) for row, head in HEADS.items()}
-    seen = {row: [score_episodes(head, load_theta(args.init, start), start, shots)] for row, head in heads.items()}
+    seen = {row: [score_episodes(head, theta, start, shots)] for row, head in heads.items()}
     record = {"experiment": name, "dataset": start.task.dataset, "setting": args.setting, "commit": commit()}
     record |= {"norm": "transductive", "episodes": EPISODES, "shots": shots}
     pairs = [(kind, before) for k, kind in enumerate(kinds) for before in (*HEADS, *list(kinds)[:k])]
@@ -116,6 +120,15 @@ def publish_from_one(
         write_json(args.out / "result.json", record | rows)
         for row, of in rows.items():
             print(f"{row}: {100 * of['mean']:.2f} ± {100 * of['ci95']:.2f} %, seeds {of['seeds']}", flush=True)
+
+
+@contextmanager
+def one_line(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """End with exit status 2 and one line, as the command line does, where a run is refused."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 
 def train_and_score(given: Mapping[str, Any], folder: Path, shots: int = 1) -> np.ndarray:

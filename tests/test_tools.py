@@ -40,24 +40,46 @@ def test_a_time_is_kept(data, tmp_path):
     assert result["steps"] == pytest.approx(1200 / result["ms_a_step"], abs=1)
 
 
+def test_a_refused_experiment_ends_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["experiment", "--init", str(tmp_path / "none"), "--out", str(tmp_path / "run")])
+    for refused in (
+        lambda: tools.publish("tiny", "about", {"small": {"learner": "protonet", "dataset": "glyphs", **SMALL}}),
+        lambda: tools.publish_from_one("tiny", "about", {"small": SMALL | {"learner": "mtl"}}, {"mtl": {}}),
+    ):
+        with pytest.raises(SystemExit) as end:
+            refused()
+        said = capsys.readouterr().err
+        assert end.value.code == 2
+        assert said.startswith("experiment: error: no config.json in")
+        assert said.count("\n") == 1
+        assert not (tmp_path / "run").exists()
+
+
 def test_what_starts_from_one_network_is_set_beside_it_on_the_same_episodes(data, tmp_path, monkeypatch):
+    start, out, asked = tmp_path / "start", tmp_path / "run", []
+    tools.launch(resolve_settings(SMALL | {"dataset": data, "learner": "finetune", "batch": 8}), start, quiet=True)
+
+    def train_and_score(given, folder, shots):
+        asked.append((given, folder.relative_to(out).as_posix(), shots))
+        return np.linspace(0.0, 0.1 * (1 + len(asked)), 20)
+
     monkeypatch.setattr(tools, "EPISODES", 20)
-    small = SMALL | {"dataset": data, "model": "conv4"}
-    start = resolve_settings(small | {"learner": "finetune", "batch": 8})
-    tools.launch(start, tmp_path / "start", quiet=True)
-    kinds = {"mtl": {}, "mtl hard-tasks": {"hard_tasks": True}}
-    setting = small | {"learner": "mtl", "ways": 5, "shots": 2, "val_episodes": 2}
-    asked = ["--init", str(tmp_path / "start"), "--out", str(tmp_path / "run"), "--seeds", "0"]
-    for more in ([], ["1"]):  # the second time, what is there is taken
-        monkeypatch.setattr(sys, "argv", ["experiment", *asked, *more])
-        tools.publish_from_one("tiny", "about", {"small": setting}, kinds)
-    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    monkeypatch.setattr(tools, "train_and_score", train_and_score)
+    monkeypatch.setattr(sys, "argv", ["experiment", "--init", str(start), "--out", str(out), "--seeds", "3", "4"])
+    setting = {"learner": "mtl", "shots": 2}
+    tools.publish_from_one("tiny", "about", {"small": setting}, {"mtl": {}, "mtl hard-tasks": {"hard_tasks": True}})
+    assert [(folder, shots) for _, folder, shots in asked] == [
+        ("seed3/mtl", 2), ("seed3/mtl-hard-tasks", 2), ("seed4/mtl", 2), ("seed4/mtl-hard-tasks", 2),
+    ]  # fmt: skip
+    assert asked[3][0] == setting | {"init": str(start), "seed": 4, "hard_tasks": True}
+    record = json.loads((out / "result.json").read_text())
     assert (record["experiment"], record["shots"], record["commit"]) == ("tiny", 2, tools.commit())
-    assert [len(record[row]["seeds"]) for row in ("baseline", "linear head", "mtl", "mtl hard-tasks")] == [1, 1, 2, 2]
-    for row, before in (("mtl", "baseline"), ("mtl", "linear head"), ("mtl hard-tasks", "mtl")):
-        gap = record[f"{row} - {before}"]
-        assert gap["mean"] == pytest.approx(record[row]["mean"] - record[before]["mean"])
-        assert gap["ci95"] < record[row]["ci95"] + record[before]["ci95"]
+    assert record["mtl"]["seeds"] == pytest.approx([0.1, 0.2])
+    assert record["mtl hard-tasks - mtl"]["seeds"] == pytest.approx([0.05, 0.05])
+    for before in ("baseline", "linear head"):
+        assert 0.1 < record[before]["mean"] < 0.9  # 5 ways of noise
+        gap = record[f"mtl - {before}"]
+        assert gap["seeds"] == pytest.approx([own - record[before]["mean"] for own in (0.1, 0.2)])
     assert "mtl - mtl hard-tasks" not in record
     assert any("5-way 2-shot" in line for line in results.over_networks(record, "folder"))
 
