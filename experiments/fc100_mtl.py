@@ -24,7 +24,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from tools import train_and_score
+from paired import EPISODES, train_and_score
 
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import over_shared_episodes, write_json
@@ -63,7 +63,7 @@ def main() -> None:
             seen.setdefault(name, []).append(train_and_score(given, folder))
         gaps = {f"{a} - {b}": list(np.subtract(seen[a], seen[b])) for a, b in GAPS if {a, b} <= {*seen}}
         rows = {each: over_shared_episodes(values) for each, values in (seen | gaps).items()}
-        about = {"experiment": "fc100_mtl", "norm": "transductive", "episodes": 1000, "setting": args.setting}
+        about = {"experiment": "fc100_mtl", "norm": "transductive", "episodes": EPISODES, "setting": args.setting}
         write_json(args.out / "result.json", about | rows)
         for each, row in rows.items():
             print(

@@ -17,7 +17,7 @@ Setting: Oreshkin's split, 32x32x3, flips and padded crops in training. Everythi
 Result: none yet.
 """
 
-from tools import publish_from_one
+from paired import publish_from_one
 
 ONE_SHOT = {
     "learner": "mtl", "dataset": "fc100", "model": "resnet12", "width": 64, "queries": 15, "tasks": 2,

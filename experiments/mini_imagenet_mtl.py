@@ -16,7 +16,7 @@ Result: in docs/results.md. half_size: 7 to 13 minutes of training per seed on o
     tasks rise from 51.6 to 55 %, validation ones end at 44, and the weights move by factors of 2 %. cpu: not run.
 """
 
-from tools import publish_from_one
+from paired import publish_from_one
 
 MTL = {
     "learner": "mtl", "dataset": "mini_imagenet", "augment": "flip_crop", "shots": 1, "queries": 15, "tasks": 2,

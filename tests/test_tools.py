@@ -13,6 +13,7 @@ from mtl_jax import cli
 from mtl_jax.app.methods import resolve_settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
+import paired
 import results
 import tools
 
@@ -44,7 +45,7 @@ def test_a_refused_experiment_ends_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["experiment", "--init", str(tmp_path / "none"), "--out", str(tmp_path / "run")])
     for refused in (
         lambda: tools.publish("tiny", "about", {"small": {"learner": "protonet", "dataset": "glyphs", **SMALL}}),
-        lambda: tools.publish_from_one("tiny", "about", {"small": SMALL | {"learner": "mtl"}}, {"mtl": {}}),
+        lambda: paired.publish_from_one("tiny", "about", {"small": SMALL | {"learner": "mtl"}}, {"mtl": {}}),
     ):
         with pytest.raises(SystemExit) as end:
             refused()
@@ -63,11 +64,11 @@ def test_what_starts_from_one_network_is_set_beside_it_on_the_same_episodes(data
         asked.append((given, folder.relative_to(out).as_posix(), shots))
         return np.linspace(0.0, 0.1 * (1 + len(asked)), 20)
 
-    monkeypatch.setattr(tools, "EPISODES", 20)
-    monkeypatch.setattr(tools, "train_and_score", train_and_score)
+    monkeypatch.setattr(paired, "EPISODES", 20)
+    monkeypatch.setattr(paired, "train_and_score", train_and_score)
     monkeypatch.setattr(sys, "argv", ["experiment", "--init", str(start), "--out", str(out), "--seeds", "3", "4"])
     setting = {"learner": "mtl", "shots": 2}
-    tools.publish_from_one("tiny", "about", {"small": setting}, {"mtl": {}, "mtl hard-tasks": {"hard_tasks": True}})
+    paired.publish_from_one("tiny", "about", {"small": setting}, {"mtl": {}, "mtl hard-tasks": {"hard_tasks": True}})
     assert [(folder, shots) for _, folder, shots in asked] == [
         ("seed3/mtl", 2), ("seed3/mtl-hard-tasks", 2), ("seed4/mtl", 2), ("seed4/mtl-hard-tasks", 2),
     ]  # fmt: skip
@@ -82,6 +83,19 @@ def test_what_starts_from_one_network_is_set_beside_it_on_the_same_episodes(data
         assert gap["seeds"] == pytest.approx([own - record[before]["mean"] for own in (0.1, 0.2)])
     assert "mtl - mtl hard-tasks" not in record
     assert any("5-way 2-shot" in line for line in results.over_networks(record, "folder"))
+
+
+def test_scores_are_measured_once_for_the_same_network_and_size(tmp_path, monkeypatch):
+    path, measured = tmp_path / "out" / "scores.json", iter((0.2, 0.4, 0.6))
+    monkeypatch.setattr(paired, "EPISODES", 2)
+
+    def keep(shots):
+        return paired.keep_scores(path, {"shots": shots}, lambda: np.full(2, next(measured))).tolist()
+
+    assert keep(1) == keep(1) == [0.2, 0.2]
+    assert keep(5) == keep(5) == [0.4, 0.4]
+    monkeypatch.setattr(paired, "EPISODES", 3)
+    assert keep(5) == [0.6, 0.6]
 
 
 def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path, monkeypatch):
