@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from mtl_jax.learners.checks import check_above, check_counts
+from mtl_jax.learners.checks import check_above, check_counts, check_share
 from mtl_jax.learners.inner import check_inner
 from mtl_jax.learners.maml import Adapted, learner_from_solver
 from mtl_jax.learners.objective import Loss, objective
@@ -14,6 +14,7 @@ from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.models.recurrent import lstm_cell
 from mtl_jax.types import Array, Learner, Model, PyTree
 
+KEPT = 0.999  # of the weights in each step, where the gates start as gradient descent
 SCALE = 0.01  # all weights but the gates' biases start in (-SCALE, SCALE)
 
 
@@ -25,6 +26,7 @@ def lstm(
     remat: bool = True,
     hidden: int = 20,
     p: float = 10.0,
+    inner_lr: float | None = None,
     loss: Loss | None = None,
 ) -> Learner:
     """The LSTM meta-learner: gates, learned and the same for all weights, in place of a rate.
@@ -42,6 +44,8 @@ def lstm(
         remat: keep no activations of the LSTM; the outer backward pass computes them again, the gradients g_t not.
         hidden: units of the LSTM.
         p: of `prep`: gradients and losses below e^-p count as small.
+        inner_lr: rate in (0, 1) that i_t starts at, with f_t at 0.999: the rule starts as gradient descent, as suits
+            a network that another method has trained for that. Unless given, the gates start as in the paper.
         loss: as in `maml`.
 
     Returns:
@@ -57,11 +61,14 @@ def lstm(
     time here (two minutes on Omniglot, 5-way 1-shot: 76.3 ± 0.9 % against 75.4 ± 0.9 by 12). f_{t-1} and i_{t-1} are
     the gates themselves, as the paper writes; the authors' code feeds back their values before the sigmoid. f_0 and i_0
     are 0. Each step sees the whole support set, as the authors' settings come to. At the start the rate i_t is about
-    0.01, and the biases, U(4, 5) of f and U(-5, -4) of i, need many meta-steps to move.
+    0.01 unless inner_lr is given, and the biases, U(4, 5) of f and U(-5, -4) of i, need many meta-steps to move.
     """
     check_inner(inner_steps, test_steps=test_steps)
     check_counts(hidden=hidden)
     check_above(p=p)
+    if inner_lr is not None:
+        check_above(inner_lr=inner_lr)
+        check_share(end=")", inner_lr=inner_lr)
     cell = lstm_cell(hidden, SCALE)
 
     def init(key: Array, x: Array) -> PyTree:
@@ -70,6 +77,8 @@ def lstm(
         dtype = ravel_pytree(params)[0].dtype
         kernel = jax.random.uniform(kernel_key, (2, hidden + 2), dtype, -SCALE, SCALE)
         bias = jax.random.uniform(bias_key, (2,), dtype) + jnp.array([4.0, -5.0], dtype)
+        if inner_lr is not None:
+            bias = jax.scipy.special.logit(jnp.array([KEPT, inner_lr], dtype))
         return {"net": params, "lstm": cell.init(lstm_key, 4, dtype), "gates": {"kernel": kernel, "bias": bias}}
 
     def solve(theta: PyTree, support_x: Array, support_y: Array, steps: int) -> Adapted:

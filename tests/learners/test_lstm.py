@@ -59,6 +59,28 @@ def test_with_gates_at_rest_it_is_gradient_descent(key):
         assert optax.tree.norm(jax.tree.map(jnp.subtract, started, want.params)) > 0.01
 
 
+def test_with_a_rate_given_it_starts_as_gradient_descent(key):
+    with jax.enable_x64(True):
+        e, net, alpha = episode(key, jnp.float64), smooth_net(), 0.3
+        theta = lstm(net, 3, inner_lr=alpha).init(key, e.support_x)
+        close(jax.nn.sigmoid(theta["gates"]["bias"]), jnp.array([0.999, alpha]), rtol=1e-9)
+        want = learners.maml(net, alpha, 3, order=1).adapt(theta["net"], e.support_x, e.support_y).params
+        moved = optax.tree.norm(jax.tree.map(jnp.subtract, theta["net"], want))
+
+        def distance(learner):
+            got = learner.adapt(theta | {"gates": learner.init(key, e.support_x)["gates"]}, e.support_x, e.support_y)
+            return optax.tree.norm(jax.tree.map(jnp.subtract, got.params, want)) / moved
+
+        assert distance(lstm(net, 3, inner_lr=alpha)) < 0.05
+        assert distance(lstm(net, 3)) > 0.9
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, 1.0, 2.0])
+def test_a_gate_has_no_rate_outside_0_and_1(rate):
+    with pytest.raises(ValueError, match="inner_lr must be"):
+        lstm(smooth_net(), inner_lr=rate)
+
+
 def numpy_adapt(net, theta, e, steps, p=10.0):
     """One weight after the other, straight from the paper's equations."""
     sigmoid = lambda v: 1 / (1 + np.exp(-v))  # noqa: E731
