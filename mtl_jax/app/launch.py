@@ -278,4 +278,4 @@ def _start(settings: Settings, config: dict[str, Any], out: Path, quiet: bool) -
     key = jax.random.split(jax.random.key(settings.run.seed), 3)[0]  # the trainer's own for init
     assert settings.task.image_shape is not None
     x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), settings.task.input_dtype)
-    return move_network(initial_theta(build_learner(settings), key, x), source)
+    return move_network(initial_theta(build_learner(settings), key, x), source, of.init_head)

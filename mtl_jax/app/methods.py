@@ -199,6 +199,8 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
         raise ValueError("model file is what --model-file FILE.py:FUNCTION makes: give that, and no other model")
     if network.model != "conv4" and network.downsample is not None:
         raise ValueError(f"downsample is conv4's: leave it out with {network.model}")
+    if network.init_head and network.init is None:
+        raise ValueError("init head is that of --init's run: give that too, or leave init-head out")
     _check_backbone(network, task.augment)
     if network.model == "linear" and network.width is not None:
         raise ValueError("a linear network has no hidden units: leave width out, or use --model mlp")

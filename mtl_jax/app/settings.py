@@ -85,6 +85,7 @@ class NetworkSettings:
         "float32", "of the network's arithmetic; parameters stay float32", choices=("float32", "bfloat16")
     )
     init: str | None = setting(None, "folder of a run whose network to start from")
+    init_head: bool = setting(False, "take that run's head too, the start of tasks of as many ways")
     pretrain_steps: int | None = setting(
         None,
         "steps of the pre-training that is done where --init names no run; 2000 unless given",

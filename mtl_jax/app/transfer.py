@@ -5,23 +5,25 @@ import jax
 from mtl_jax.types import PyTree
 
 WRAPPERS = ("net", "frozen", "body")  # keys of theta under which a method with more than a network keeps it
-HEAD = "head"  # belongs to the classes it was trained on
+HEAD = "head"  # of a pre-training, belongs to its classes; of meta-learning, the start of every task's
 
 
-def move_network(theta: PyTree, source: PyTree) -> PyTree:
-    """theta with the network's weights, its head apart, taken from the theta of another run.
+def move_network(theta: PyTree, source: PyTree, head: bool = False) -> PyTree:
+    """theta with the network's weights taken from the theta of another run, its head only where asked.
 
     Args:
         theta: what a learner's init gave: a network's parameters, or a dict that holds them under "net", "frozen" or
             "body".
         source: the theta of a trained run, of the same or another method. What it has beside the network (rates, a
             pre-training head, the scales of mtl) is not taken.
+        head: take its linear head too.
 
     Returns:
         A tree shaped as theta.
 
     Raises:
-        ValueError: the two networks differ in a layer's name or shape.
+        ValueError: the two networks differ in a layer's name or shape; or so do their heads, or one has none, where it
+            is to be taken.
     """
     where = _wrapper(theta)
     net = theta if where is None else theta[where]
@@ -36,7 +38,26 @@ def move_network(theta: PyTree, source: PyTree) -> PyTree:
             f"{shapes.get(odd[0], 'absent')} here; give both the same --model, --width, --downsample and image"
         )
     whole = {**net, **new}
-    return whole if where is None else {**theta, where: whole}
+    moved = whole if where is None else {**theta, where: whole}
+    return _move_head(moved, where, given.get(HEAD, source.get(HEAD))) if head else moved
+
+
+def _move_head(theta: PyTree, where: str | None, head: PyTree | None) -> PyTree:
+    """theta with that head, which a method keeps in its network or beside it."""
+    inside = where is not None and HEAD in theta[where]
+    old = theta[where][HEAD] if inside else theta.get(HEAD)
+    if head is None or old is None:
+        raise ValueError(f"{'the run to start from' if head is None else 'this method'} has no head: leave it out")
+    if _shapes(head) != _shapes(old):
+        raise ValueError(
+            f"the head to start from is of {_ways(head)} ways and {_ways(old)} are needed: give both as many, or leave "
+            "it out"
+        )
+    return {**theta, where: {**theta[where], HEAD: head}} if inside else {**theta, HEAD: head}
+
+
+def _ways(head: PyTree) -> int:
+    return max(jax.tree.leaves(head), key=lambda leaf: leaf.ndim).shape[-1]
 
 
 def _wrapper(theta: PyTree) -> str | None:

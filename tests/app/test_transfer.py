@@ -43,3 +43,29 @@ def test_wrapped_networks_are_found_on_either_side(source):
 def test_another_network_is_refused_by_the_layer_that_differs(source):
     with pytest.raises(ValueError, match=r"another network: conv0/kernel is \(3, 3, 1, 4\) there and \(3, 3, 1, 8\)"):
         move_network(theta(learners.protonet(models.conv4(None, 8)), 1), source)
+
+
+def test_a_head_moves_where_asked_wherever_it_is_kept():
+    maml = theta(learners.maml(models.conv4(3, 4)), 1)
+    same = jax.tree.map(lambda leaf: leaf + 1.0, maml)
+    jax.tree.map(np.testing.assert_array_equal, move_network(maml, same, head=True), same)
+    inside = move_network(theta(learners.meta_sgd(models.conv4(3, 4)), 2), same, head=True)
+    jax.tree.map(np.testing.assert_array_equal, inside["net"], same)
+    beside = move_network(theta(learners.mtl(models.conv4(3, 4)), 3), inside, head=True)
+    jax.tree.map(np.testing.assert_array_equal, {**beside["frozen"], "head": beside["head"]}, same)
+    back = move_network(theta(learners.lstm(models.conv4(3, 4)), 4), beside, head=True)
+    jax.tree.map(np.testing.assert_array_equal, back["net"], same)
+
+
+@pytest.mark.parametrize(
+    ("target", "ways", "said"),
+    [
+        (learners.protonet(models.conv4(None, 4)), 3, "this method has no head"),
+        (learners.maml(models.conv4(3, 4)), None, "the run to start from has no head"),
+        (learners.maml(models.conv4(3, 4)), 5, "is of 5 ways and 3 are needed"),
+    ],
+)
+def test_a_head_that_does_not_fit_is_refused(target, ways, said):
+    given = theta(learners.maml(models.conv4(ways, 4)) if ways else learners.protonet(models.conv4(None, 4)), 0)
+    with pytest.raises(ValueError, match=said):
+        move_network(theta(target, 1), given, head=True)
