@@ -26,5 +26,6 @@ PAPERS = {
     ("mtl", "fc100", 5, 1): (43.6, 1.8), ("mtl", "fc100", 5, 5): (55.4, 0.9),
     ("mtl hard-tasks", "fc100", 5, 1): (45.1, 1.8),
     ("protonet", "fc100", 5, 1): (35.3, 0.6),
+    ("maml", "mini_imagenet", 5, 1): (48.70, 1.84), ("maml", "mini_imagenet", 5, 5): (63.11, 0.92),
     ("protonet", "mini_imagenet", 5, 1): (49.42, 0.78), ("protonet", "mini_imagenet", 5, 5): (68.20, 0.66),
 }  # fmt: skip

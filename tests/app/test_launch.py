@@ -93,6 +93,9 @@ def test_any_learner_starts_from_another_runs_network(data, tmp_path):
     settings = small(data, "anil", steps=1, meta_lr=1e-50, inner_steps=1, init=str(tmp_path / "source"))  # 0 in float32
     run, _ = launch(settings, tmp_path / "run", quiet=True)
     same({k: v for k, v in run.theta.items() if k != "head"}, source.theta)
+    given = {"init": str(tmp_path / "run"), "seed": 1, "inner_steps": 1, "steps": 1, "meta_lr": 1e-50}
+    other, _ = launch(small(data, "fomaml", **given, init_head=True), tmp_path / "other", quiet=True)
+    same(other.theta, run.theta)
 
 
 def test_of_equal_validations_the_first_is_the_best_in_memory_and_on_disk(data, tmp_path):

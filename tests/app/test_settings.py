@@ -52,6 +52,7 @@ def test_a_method_prefers_and_a_person_decides():
         ({"tasks": 10**9}, "tasks must be at most 1000000"),
         ({"model": "linear", "width": 3}, "no hidden units"),
         ({"steps": None}, "steps cannot be left empty"),
+        ({"init_head": True}, "init head is that of --init's run: give that too"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(wrong, said):
