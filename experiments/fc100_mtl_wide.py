@@ -9,7 +9,7 @@ Command: TFDS_DATA_DIR=... python experiments/fc100_mtl_wide.py [--setting one_s
 Setting: Oreshkin's split, 32x32x3, flips and padded crops in training. Everything starts from one network pre-trained
     with all 60 source classes, 4,000 batches of 64 (7 epochs). Baselines, nothing of the network changed: for each task
     a logistic regression on features of length 1 (baseline) and a linear head by 100 steps (linear head). mtl: scales
-    and shifts and the head, 2 tasks per step, 15 queries, 300 steps, inner rate 0.03, outer rate 5e-3 (scales and
+    and shifts and the head, 2 tasks per step, 15 queries, 300 steps, inner rate 0.1, outer rate 5e-3 (scales and
     shifts a tenth), cosine, best of the validations, three seeds. Hard tasks as in the paper's section 4.3: every so
     many random steps one of the classes that those failed on. 1,000 test episodes of 15 queries, the same for all: an
     interval is that of the episodes' means over seeds, a gap is paired episode by episode. Norm transductive. CIFAR-100
@@ -21,7 +21,7 @@ from paired import publish_from_one
 
 ONE_SHOT = {
     "learner": "mtl", "dataset": "fc100", "model": "resnet12", "width": 64, "queries": 15, "tasks": 2,
-    "inner_lr": 0.03, "meta_lr": 5e-3, "steps": 300, "val_every": 100, "val_episodes": 100,
+    "meta_lr": 5e-3, "steps": 300, "val_every": 100, "val_episodes": 100,
 }  # fmt: skip
 
 if __name__ == "__main__":
