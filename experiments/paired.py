@@ -52,9 +52,9 @@ def publish_from_one(
         start = read_settings(args.init)
         theta, shots = load_theta(args.init, start), shared.get("shots", 1)
     heads = {row: build_learner(change(start, learner="finetune", head=head), 5) for row, head in HEADS.items()}
-    seen = {}
+    seen, of = {}, {"init": args.init, "steps": start.outer.steps, "shots": shots}
     for row, head in heads.items():
-        path, of = args.out / f"{row.replace(' ', '-')}.json", {"init": args.init, "shots": shots}
+        path = args.out / f"{row.replace(' ', '-')}.json"
         seen[row] = [keep_scores(path, of, partial(score_episodes, head, theta, start, shots))]
     record = {"experiment": name, "dataset": start.task.dataset, "setting": args.setting, "commit": commit()}
     record |= {"norm": "transductive", "episodes": EPISODES, "shots": shots}
@@ -77,7 +77,7 @@ def train_and_score(given: Mapping[str, Any], folder: Path, shots: int = 1) -> n
     clear_compiled()  # the last network's programs
     run = load_run(folder)
     measure = partial(score_episodes, run.learner, run.theta, run.settings, shots)
-    return keep_scores(folder / "scores.json", {"shots": shots}, measure)
+    return keep_scores(folder / "scores.json", {"steps": run.settings.outer.steps, "shots": shots}, measure)
 
 
 def keep_scores(path: Path, of: Mapping[str, Any], measure: Callable[[], np.ndarray]) -> np.ndarray:

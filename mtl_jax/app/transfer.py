@@ -47,11 +47,12 @@ def _move_head(theta: PyTree, where: str | None, head: PyTree | None) -> PyTree:
     inside = where is not None and HEAD in theta[where]
     old = theta[where][HEAD] if inside else theta.get(HEAD)
     if head is None or old is None:
-        raise ValueError(f"{'the run to start from' if head is None else 'this method'} has no head: leave it out")
+        lacks = "the run to start from" if head is None else "this method"
+        raise ValueError(f"{lacks} has no head: leave --init-head out")
     if _shapes(head) != _shapes(old):
         raise ValueError(
             f"the head to start from is of {_ways(head)} ways and {_ways(old)} are needed: give both as many, or leave "
-            "it out"
+            "--init-head out"
         )
     return {**theta, where: {**theta[where], HEAD: head}} if inside else {**theta, HEAD: head}
 
