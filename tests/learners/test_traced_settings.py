@@ -23,7 +23,8 @@ def numbers():
             continue
         for argument, parameter in inspect.signature(factory).parameters.items():
             if isinstance(parameter.default, float) or float in get_args(parameter.annotation):
-                yield name, argument, GIVEN.get(argument, parameter.default)
+                value = GIVEN.get(argument, parameter.default)
+                yield name, argument, 0.3 if value is None else value
 
 
 @pytest.mark.parametrize(("name", "argument", "value"), list(numbers()))
