@@ -9,12 +9,14 @@ Command: TFDS_DATA_DIR=... python experiments/fc100_mtl_wide.py [--setting one_s
 Setting: Oreshkin's split, 32x32x3, flips and padded crops in training. Everything starts from one network pre-trained
     with all 60 source classes, 4,000 batches of 64 (7 epochs). Baselines, nothing of the network changed: for each task
     a logistic regression on features of length 1 (baseline) and a linear head by 100 steps (linear head). mtl: scales
-    and shifts and the head, 2 tasks per step, 15 queries, 300 steps, inner rate 0.1, outer rate 5e-3 (scales and
-    shifts a tenth), cosine, best of the validations, three seeds. Hard tasks as in the paper's section 4.3: every so
-    many random steps one of the classes that those failed on. 1,000 test episodes of 15 queries, the same for all: an
+    and shifts and the head, 2 tasks per step, 15 queries, 300 steps, inner rate 0.1, outer rate 5e-3 (scales and shifts
+    a tenth), cosine, best of the validations, three seeds. Hard tasks as in the paper's section 4.3: every so many
+    random steps one of the classes that those failed on. 1,000 test episodes of 15 queries, the same for all: an
     interval is that of the episodes' means over seeds, a gap is paired episode by episode. Norm transductive. CIFAR-100
     holds one image twice, in a training and in a test class of this split.
-Result: none yet.
+Result: of mtl none yet. The pre-trained network alone (baseline) has 40.17 ± 0.58 % at 1 shot, after 89 minutes on one
+    of two shared CPU cores; 70 % of the 60 classes in training batches and 36 % of validation tasks, both rising to the
+    end.
 """
 
 from paired import publish_from_one
