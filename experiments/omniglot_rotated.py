@@ -3,7 +3,7 @@
 Papers: Snell, Swersky and Zemel 2017, arXiv 1703.05175, whose code tests on 1,692 classes, four turns of each test
     character, and trains on the validation classes as well in the end; Finn et al. 2017, arXiv 1703.03400, whose code
     draws a turn for each class, at test too.
-Command: TFDS_DATA_DIR=... python experiments/omniglot_rotated.py [RUN ...] [--out runs/omniglot_rotated]
+Command: TFDS_DATA_DIR=... python experiments/omniglot_rotated.py [RUN ...] [--ways 5 20] [--out runs/omniglot_rotated]
     RUN: folders of runs or names of shipped weights; protonet-omniglot and maml-omniglot unless given.
 Setting: Vinyals split, the networks as they are, trained on the training classes alone; 1,000 test episodes of 15
     queries, 5-way and 20-way; of networks with a head, in as many ways as they were trained, also as many queries as
@@ -14,6 +14,7 @@ Result: in docs/results.md. On its paper's test classes protonet-omniglot has th
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools import commit, score_run
@@ -24,12 +25,12 @@ from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import write_json
 
 
-def measure(run: str) -> dict:
-    """One network's rows."""
+def measure(run: str, features_in: Sequence[int]) -> dict:
+    """One network's rows: without a head in each of those ways, with one in its own."""
     settings, turned = read_settings(run), {"augment": "rotations"}
     name, own = settings.learner, settings.task.ways
     head = find_method(name).network == "head"
-    rows = [row for ways in ((own,) if head else (5, 20)) for row in score_run(run, ways=ways, **turned)]
+    rows = [row for ways in ((own,) if head else features_in) for row in score_run(run, ways=ways, **turned)]
     for k in (1, 5) if head else ():
         rows += score_run(run, ways=own, shots=(k,), queries=k, norms=("transductive",), **turned)
     return {"method": name, "run": Path(run).name, "tests": rows}
@@ -39,11 +40,12 @@ def main() -> None:
     """Test each network, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", metavar="RUN", default=["protonet-omniglot", "maml-omniglot"])
+    parser.add_argument("--ways", type=int, nargs="+", default=[5, 20], help="of networks without a head")
     parser.add_argument("--out", type=Path, default=Path("runs/omniglot_rotated"))
     args = parser.parse_args()
     configure_cpu()
     record = {"experiment": "omniglot_rotated", "commit": commit()}
-    write_json(args.out / "result.json", record | {"methods": [measure(run) for run in args.runs]})
+    write_json(args.out / "result.json", record | {"methods": [measure(run, args.ways) for run in args.runs]})
 
 
 if __name__ == "__main__":
