@@ -24,10 +24,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from paired import EPISODES, train_and_score
+from paired import EPISODES, train_and_score, write_rows
 
 from mtl_jax.run.backend import configure_cpu
-from mtl_jax.run.metrics import over_shared_episodes, write_json
 
 SHARED = {"dataset": "fc100", "model": "resnet12"}
 SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "meta_lr": 0.1}
@@ -61,15 +60,8 @@ def main() -> None:
             folder = home / ("pretrain" if name == "baseline" else name.replace(" ", "-"))
             given = shared | given | (besides if "mtl" in name else {})
             seen.setdefault(name, []).append(train_and_score(given, folder))
-        gaps = {f"{a} - {b}": list(np.subtract(seen[a], seen[b])) for a, b in GAPS if {a, b} <= {*seen}}
-        rows = {each: over_shared_episodes(values) for each, values in (seen | gaps).items()}
         about = {"experiment": "fc100_mtl", "norm": "transductive", "episodes": EPISODES, "setting": args.setting}
-        write_json(args.out / "result.json", about | rows)
-        for each, row in rows.items():
-            print(
-                f"{each}: {100 * row['mean']:.2f} ± {100 * row['ci95']:.2f} % over episodes, seeds {row['seeds']}",
-                flush=True,
-            )
+        write_rows(args.out / "result.json", about, seen, GAPS)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ Result: in docs/results.md. as_maml: 20 minutes of training on one of two shared
     start, gates at rest at MAML's rate, has 96.1 % of validation tasks (5 queries); after 700 steps it has 96.2, the
     best: what the learned gates add to MAML is small. With a new head in place of MAML's it starts at 69.9. from_maml
     was begun and not finished: after 2,000 steps, 57 minutes, it has 96 % on training tasks and 90 on validation ones,
-    level from step 1,500 on.
+    level from step 1,500 on. from_protonet: not run.
 """
 
 from tools import publish

@@ -14,7 +14,8 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, one query 
     step is not here.
 Result: in docs/results.md. affine: 37 minutes of training on one of two shared CPU cores, beside other work; 98 % on
     training tasks, 97.7 on validation ones, rising to the end. The network of MAML that it starts from has 98.62 % by
-    the paper's protocol, with its head: 64,000 tasks do not win back what a new head and the maps cost. cpu: not run.
+    the paper's protocol, with its head: 64,000 tasks do not win back what a new head and the maps cost. cpu and
+    with_head: not run.
 """
 
 from tools import publish

@@ -14,6 +14,7 @@ Result: in docs/results.md. cpu: 20 minutes on one of two shared CPU cores, besi
     it starts from has 98.62 % by the paper's protocol, with its head; this one's validation ends at 97.9 %, level over
     the last 1,500 steps, while the rate falls. with_head: 22 minutes; validation has 98.8 % after 500 steps and stays
     there (98.5 to 98.9): the head that cpu throws away is worth more than what 160,000 tasks teach it anew.
+    from_protonet: not run.
 """
 
 from tools import publish

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ def publish_from_one(
         start = read_settings(args.init)
         theta, shots = load_theta(args.init, start), shared.get("shots", 1)
     heads = {row: build_learner(change(start, learner="finetune", head=head), 5) for row, head in HEADS.items()}
-    seen, of = {}, {"init": args.init, "steps": start.outer.steps, "shots": shots}
+    seen: dict[str, list[np.ndarray]] = {}
+    of = {"init": args.init, "steps": start.outer.steps, "shots": shots}
     for row, head in heads.items():
         path = args.out / f"{row.replace(' ', '-')}.json"
         seen[row] = [keep_scores(path, of, partial(score_episodes, head, theta, start, shots))]
@@ -63,11 +64,29 @@ def publish_from_one(
         for kind, own in kinds.items():
             folder = args.out / f"seed{seed}" / kind.replace(" ", "-")
             seen.setdefault(kind, []).append(train_and_score({**shared, **own, "seed": seed}, folder, shots))
-        gaps = {f"{kind} - {before}": np.subtract(seen[kind], seen[before]) for kind, before in pairs}
-        rows = {row: over_shared_episodes(values) for row, values in (seen | gaps).items()}
-        write_json(args.out / "result.json", record | rows)
-        for row, of in rows.items():
-            print(f"{row}: {100 * of['mean']:.2f} ± {100 * of['ci95']:.2f} %, seeds {of['seeds']}", flush=True)
+        write_rows(args.out / "result.json", record, seen, pairs)
+
+
+def write_rows(
+    path: Path,
+    record: Mapping[str, Any],
+    scores: Mapping[str, Sequence[np.ndarray]],
+    pairs: Iterable[tuple[str, str]],
+) -> None:
+    """Write and print a row for each method's scores, and for each of those gaps whose two methods are there.
+
+    Args:
+        path: the record, a JSON file.
+        record: what it says beside its rows.
+        scores: by method, those of each seed [EPISODES]; a method of one network is set beside every seed of another.
+        pairs: (method, the one to subtract from it).
+    """
+    gaps = {f"{a} - {b}": np.subtract(scores[a], scores[b]) for a, b in pairs if {a, b} <= scores.keys()}
+    rows = {row: over_shared_episodes(values) for row, values in ({**scores, **gaps}).items()}
+    write_json(path, {**record, **rows})
+    for row, of in rows.items():
+        said = f"{100 * of['mean']:.2f} ± {100 * of['ci95']:.2f} % over episodes"
+        print(f"{row}: {said}, seeds {of['seeds']}", flush=True)
 
 
 def train_and_score(given: Mapping[str, Any], folder: Path, shots: int = 1) -> np.ndarray:

@@ -76,8 +76,9 @@ def lstm(
         params = net.init(net_key, x)
         dtype = ravel_pytree(params)[0].dtype
         kernel = jax.random.uniform(kernel_key, (2, hidden + 2), dtype, -SCALE, SCALE)
-        bias = jax.random.uniform(bias_key, (2,), dtype) + jnp.array([4.0, -5.0], dtype)
-        if inner_lr is not None:
+        if inner_lr is None:
+            bias = jax.random.uniform(bias_key, (2,), dtype) + jnp.array([4.0, -5.0], dtype)
+        else:
             bias = jax.scipy.special.logit(jnp.array([KEPT, inner_lr], dtype))
         return {"net": params, "lstm": cell.init(lstm_key, 4, dtype), "gates": {"kernel": kernel, "bias": bias}}
 
