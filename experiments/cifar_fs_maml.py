@@ -1,16 +1,17 @@
-"""Second-order MAML on CIFAR-FS, 5-way 1-shot.
+"""Second-order MAML on CIFAR-FS, 5-way 1-shot and 5-shot.
 
-Paper: Finn et al. 2017, arXiv 1703.03400; Bertinetto et al. 2019, arXiv 1805.08136, print 58.9 ± 1.9 % (1 shot) for it
-    with conv4-32.
-Command: TFDS_DATA_DIR=... python experiments/cifar_fs_maml.py [--setting cpu|pretrained|paper]
-    [--out runs/cifar_fs_maml] [--init RUN]
+Paper: Finn et al. 2017, arXiv 1703.03400; Bertinetto et al. 2019, arXiv 1805.08136, print 58.9 ± 1.9 % and
+    71.5 ± 1.0 % (1 and 5 shots) for it with conv4-32.
+Command: TFDS_DATA_DIR=... python experiments/cifar_fs_maml.py
+    [--setting cpu|pretrained|from_r2d2|longer|five_shots|paper] [--out runs/cifar_fs_maml] [--init RUN] [--resume]
 Setting: Bertinetto's split, 32x32x3, flips and padded crops in training, Adam cosine, seed 0; best of the validations;
-    1,000 test episodes of 15 queries. cpu: conv4-32, 3 inner steps of rate 0.1 (10 at test), 10 queries, 4 tasks,
-    6,000 steps. pretrained: conv4-64 from --init, the network of
-    mtl-jax pretrain --dataset cifar_fs --optimizer sgd --momentum 0.9 --weight-decay 5e-4 --meta-lr 0.1 --batch 64
-    --steps 3000 --label-smoothing 0.1; 3 inner steps of rate 0.05, 2,500 steps.
-    paper: conv4-32, 5 inner steps of rate 0.01 on a summed loss, 0.05 on the mean here, 15 queries, 4 tasks, 60,000
-    steps, for an accelerator; not run.
+    1,000 test episodes of 15 queries. cpu: conv4-32, 3 inner steps of rate 0.1 (10 at test), 10 queries, 4 tasks, 6,000
+    steps. pretrained: conv4-64 from --init, the network of mtl-jax pretrain --dataset cifar_fs --optimizer sgd
+    --momentum 0.9 --weight-decay 5e-4 --meta-lr 0.1 --batch 64 --steps 3000 --label-smoothing 0.1; 3 inner steps of
+    rate 0.05, 2,500 steps. from_r2d2: the same from the network of R2-D2 (--init, the last run that cifar_fs_r2d2.py's
+    Result names), 2,000 steps. longer: the same from the run of from_r2d2 and its head, rate 5e-4, 2,000 steps.
+    five_shots: so with 5-shot episodes, 1,000 steps. All three not run yet. paper: conv4-32, 5 inner steps of rate 0.01
+    on a summed loss, 0.05 on the mean here, 15 queries, 4 tasks, 60,000 steps, for an accelerator; not run.
 Result: norm transductive (support): cpu 51.07 ± 0.72 % (49.15 ± 0.70), 18 minutes of training on one of two shared CPU
     cores; pretrained 56.32 ± 0.73 % (53.80 ± 0.71), 22 minutes after 6 of pre-training, whose features with a new
     linear head give 52.47 ± 0.69 % (50.43 ± 0.68). paper: not run.
@@ -23,9 +24,16 @@ CPU = {
     "inner_steps": 3, "test_steps": 10, "inner_lr": 0.1, "steps": 6000, "meta_lr": 2e-3, "val_every": 500,
 }  # fmt: skip
 PRETRAINED = CPU | {"width": 64, "inner_lr": 0.05, "steps": 2500, "meta_lr": 1e-3, "val_every": 250}
+FROM_R2D2 = PRETRAINED | {"steps": 2000}
+LONGER = FROM_R2D2 | {"init_head": True, "meta_lr": 5e-4}
+FIVE_SHOTS = LONGER | {"shots": 5, "steps": 1000}
 PAPER = CPU | {
     "queries": 15, "inner_steps": 5, "inner_lr": 0.05, "steps": 60000, "meta_lr": 1e-3, "val_every": 1000,
 }  # fmt: skip
 
 if __name__ == "__main__":
-    publish("cifar_fs_maml", __doc__, {"cpu": CPU, "pretrained": PRETRAINED, "paper": PAPER}, shots=(1,))
+    settings = {
+        "cpu": CPU, "pretrained": PRETRAINED, "from_r2d2": FROM_R2D2, "longer": LONGER, "five_shots": FIVE_SHOTS,
+        "paper": PAPER,
+    }  # fmt: skip
+    publish("cifar_fs_maml", __doc__, settings)
