@@ -1,5 +1,6 @@
 """A trained run or a frozen backbone, adapted to one support set: a function of images."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -10,11 +11,13 @@ import numpy as np
 from mtl_jax.app import features
 from mtl_jax.app.build import build_learner, network
 from mtl_jax.app.held_out import HeldOut, class_means, left_out_of_means, refitted
-from mtl_jax.app.methods import change, find_method
+from mtl_jax.app.methods import change, find_method, note_on_shots
 from mtl_jax.app.moments import batch_moments
 from mtl_jax.app.pictures import Support
 from mtl_jax.app.settings import Settings
 from mtl_jax.types import Array, Learner, PyTree
+
+log = logging.getLogger(__name__)
 
 BATCH = 256  # images at a time through a run's network
 TOGETHER = 2**19  # pixels of images that are normalised together in one batch; more are taken a few at a time
@@ -65,6 +68,8 @@ def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = Fal
         ValueError: ways that the run's head does not have.
     """
     learner, method = build_learner(settings, len(known.names)), find_method(settings.learner)
+    if note := note_on_shots(settings, np.bincount(known.labels).tolist()):
+        log.warning(note)
     by_moments = settings.network.norm == "transductive"
     together = by_moments or method.transductive
     backbone, stored = None, ()

@@ -1,6 +1,7 @@
 """The command eval: a run on test episodes."""
 
 import json
+import logging
 import math
 from argparse import SUPPRESS, Namespace
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from mtl_jax.app.settings import Settings
 
 if TYPE_CHECKING:
     from mtl_jax.run.evaluate import Evaluation
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 SIZES = {"ways": "classes per task", "shots": "support images per class", "queries": "query images per class"}
@@ -105,6 +108,8 @@ def measure(folder: Path, args: Namespace) -> Measured:
     from mtl_jax.run.progress import announce
 
     pool = runs.load_pool(settings, args.split, dataset)
+    if note := methods.note_on_shots(trained, [shots]):
+        log.warning(note)
     if alone:
         settings = methods.change(settings, image_shape=pool.input_shape)
     learner = build_learner(settings, ways, ensemble=args.ensemble)

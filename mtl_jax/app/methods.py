@@ -284,3 +284,15 @@ def with_test_steps(settings: Settings, steps: int) -> Settings:
 def test_steps(settings: Settings) -> int:
     """How many inner steps the learner takes at test, 0 for none."""
     return settings.method.get("test_steps") or settings.method.get("inner_steps") or 0
+
+
+def note_on_shots(settings: Settings, shots: Iterable[int]) -> str | None:
+    """What to say where a method adds up a class's support and meets another number of shots than in its training."""
+    task = settings.task
+    trained = [size[1] for size in task.sizes] if task.sizes else [task.shots]
+    if settings.method.get("combine") != "sum" or set(shots) <= set(trained):
+        return None
+    return (
+        f"{settings.learner} adds up a class's support images and was trained with {max(trained)} per class: with "
+        "another number it does badly; one trained with --combine mean takes any"
+    )

@@ -8,7 +8,8 @@ import pytest
 from command_line import mtl_jax
 
 from mtl_jax import datasets, evaluate
-from mtl_jax.app import load_run
+from mtl_jax.app import load_run, methods
+from mtl_jax.app.methods import note_on_shots, resolve_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no splits of its own")
 SIZES = ("--ways", 3, "--queries", 2)
@@ -48,3 +49,11 @@ def test_more_networks_than_there_are_are_refused_in_one_line(run, name, several
     err = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
     assert len(err) == 1
     assert said in err[0]
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+def test_it_warns_where_the_method_does_badly_at_these_shots(run, shots, monkeypatch, caplog):
+    by_sums = resolve_settings({"learner": "relation", "image_shape": (16, 16, 1)})
+    monkeypatch.setattr(methods, "note_on_shots", lambda _, asked: note_on_shots(by_sums, asked))
+    assert mtl_jax("eval", run, "--shots", shots, "--episodes", 2) == 0
+    assert ("trained with 1 per class" in caplog.text) == (shots == 2)
