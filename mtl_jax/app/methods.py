@@ -289,10 +289,11 @@ def test_steps(settings: Settings) -> int:
 def note_on_shots(settings: Settings, shots: Iterable[int]) -> str | None:
     """What to say where a method adds up a class's support and meets another number of shots than in its training."""
     task = settings.task
-    trained = [size[1] for size in task.sizes] if task.sizes else [task.shots]
-    if settings.method.get("combine") != "sum" or set(shots) <= set(trained):
+    trained = {size[1] for size in task.sizes} if task.sizes else {task.shots}
+    if settings.method.get("combine") != "sum" or trained.issuperset(shots):
         return None
     return (
-        f"{settings.learner} adds up a class's support images and was trained with {max(trained)} per class: with "
-        "another number it does badly; one trained with --combine mean takes any"
+        f"{settings.learner} adds up a class's support images and was trained with "
+        f"{' or '.join(map(str, sorted(trained)))} per class: with another number it does badly; one trained with "
+        "--combine mean takes any"
     )
