@@ -14,7 +14,7 @@ Setting: Bertinetto's split, 32x32x3, flips and padded crops in training, Adam c
     0.01 on a summed loss, 0.05 on the mean here, 15 queries, 4 tasks, 60,000 steps, for an accelerator; not run.
 Result: in docs/results.md. cpu: 18 minutes of training on one of two shared CPU cores; pretrained: 22 after 6 of
     pre-training, whose features with a new linear head have 52.47 ± 0.69 % (norm support 50.43 ± 0.68); both were
-    tested at 1 shot alone. from_r2d2: 16 minutes, after 42 of R2-D2's and 24 of the prototypical network that that
+    tested at 1 shot alone. from_r2d2: 16 minutes, after 42 of R2-D2's and 34 of the prototypical network that that
     starts from; 64 % on training tasks and 52.6 on validation ones, level over the last 500 steps. paper: not run.
 """
 

@@ -42,7 +42,8 @@ The best network for each figure that a paper prints, transductive, as the paper
 queries per class. On Omniglot, methods with an inner loop are tested with as many queries as shots (upright; MAML's
 authors turn the test classes, which is easier), prototypical and relation networks on turned classes too; "-" where no
 record has that. Where several networks were tested, these are the best of them on the test classes: the sections below
-have them all. "Reached" where the interval holds the paper's figure or lies above it.
+have them all; those of mtl on FC100, over three seeds, stand there alone. "Reached" where the interval holds the
+paper's figure or lies above it.
 
 | method | data | ways, shots | paper | as it tests | reached | record | 15 upright queries | record |
 |---|---|---|---|---|---|---|---|---|"""
