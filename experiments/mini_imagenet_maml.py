@@ -11,8 +11,8 @@ Setting: Ravi and Larochelle's split, 84x84x3, flips and padded crops in trainin
     accelerator; not run. cpu: 3 inner steps of rate 0.05, 10 queries, 2,000 steps from the network of a pre-training
     with all 64 source classes (--init).
 Result: in docs/results.md. cpu: 27 minutes of training on one of two shared CPU cores, after 4 of pre-training (39.8 %
-    of validation tasks); 52 % on training tasks by the end, 41.6 on validation ones, level
-    over the last 500 steps; 8,000 tasks in all, where the paper has 240,000.
+    of validation tasks); 52 % on training tasks by the end, 41.6 on validation ones, level over the last 500 steps;
+    8,000 tasks in all, where the paper has 240,000.
 """
 
 from tools import publish
