@@ -12,8 +12,8 @@ Setting: Ravi and Larochelle's split, 84x84x3, flips and padded crops in trainin
     5-shot episodes of 5 queries, one or the other per step, rate 5e-4, 800 steps from the network of RFS (--init, the
     run of mini_imagenet_rfs.py --setting cpu), whose squared distances, 350 to 560 on average, are multiplied by 0.03.
 Result: in docs/results.md; half_size 36 minutes, cpu 32 more, of one of two shared CPU cores. 3,000 steps at 84x84 from
-    nothing, a third more work than the two together, gave 41.93 ± 0.55 % and 62.34 ± 0.55 % (commit e527c65). from_rfs: 11
-    minutes on a faster machine, after 11 and 15 of RFS (44.8 % of its validation tasks; a second network of its
+    nothing, a third more work than the two together, gave 41.93 ± 0.55 % and 62.34 ± 0.55 % (commit e527c65). from_rfs:
+    11 minutes on a faster machine, after 11 and 15 of RFS (44.8 % of its validation tasks; a second network of its
     commands); validation, 20-way, rose to the end (22.7 %), by 0.03 points over the last 200 steps. Without the factor
     0.03 its loss was worse than chance at first, and training threw the network away (10 % after 200 steps).
 """

@@ -17,7 +17,7 @@ Result: in docs/results.md; minutes of training on one of two shared CPU cores, 
     over the last thousand steps by 0.1 (5 ways), 0.3 and 0.3 points (20 ways); mtl's was best after 500 steps, level
     from there on, baseline-pp's rose by 0.01 over its last 500. relation is trained at 1 shot and tested at 5 by the
     mean of its support; by the sum, the paper's, it has 57.8 % there. imaml (800 steps, 3 minutes) and boil (1,200, 4)
-    had few steps and were rising; finetune was not run.
+    had few steps and were rising: omniglot_from_maml.py has them at length. finetune was not run.
 """
 
 from tools import publish
