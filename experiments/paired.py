@@ -49,9 +49,12 @@ def publish_from_one(
     configure_cpu()
     shared = {**settings[args.setting], "init": args.init}
     with one_line(parser):
-        start = read_settings(args.init)
+        start, wanted = read_settings(args.init), resolve_settings(shared)
+        found, asked = of_network(start), of_network(wanted)
+        if start.learner not in ("finetune", "rfs") or found != asked:
+            raise ValueError(f"{args.init} is {start.learner} on {found}: give finetune or rfs on {asked}")
         theta, shots = load_theta(args.init, start), shared.get("shots", 1)
-    heads = {row: build_learner(change(start, learner="finetune", head=head), 5) for row, head in HEADS.items()}
+        heads = {row: build_learner(change(start, learner="finetune", head=head), 5) for row, head in HEADS.items()}
     seen: dict[str, list[np.ndarray]] = {}
     of = {"init": args.init, "steps": start.outer.steps, "shots": shots}
     for row, head in heads.items():
@@ -65,6 +68,12 @@ def publish_from_one(
             folder = args.out / f"seed{seed}" / kind.replace(" ", "-")
             seen.setdefault(kind, []).append(train_and_score({**shared, **own, "seed": seed}, folder, shots))
         write_rows(args.out / "result.json", record, seen, pairs)
+
+
+def of_network(settings: Settings) -> str:
+    """What a network is of, by which it suits a setting: data set, pixels of a side, model and width."""
+    size = f" at {settings.task.image_size} pixels" if settings.task.image_size else ""
+    return f"{settings.task.dataset}{size} by {settings.network.model} of width {settings.network.width}"
 
 
 def write_rows(

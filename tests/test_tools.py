@@ -56,6 +56,21 @@ def test_a_refused_experiment_ends_in_one_line(tmp_path, monkeypatch, capsys):
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("odd", [{"width": 5}, {"dataset": "glyphs"}, {"image_size": 8}])
+def test_a_network_of_something_else_is_refused_before_anything_is_measured(data, tmp_path, monkeypatch, capsys, odd):
+    start, out = tmp_path / "start", tmp_path / "run"
+    tools.launch(resolve_settings(SMALL | {"dataset": data, "learner": "finetune", "batch": 8}), start, quiet=True)
+    monkeypatch.setattr(sys, "argv", ["experiment", "--init", str(start), "--out", str(out)])
+    setting = {"learner": "mtl", "dataset": data, "width": 4, "image_size": 16} | odd
+    with pytest.raises(SystemExit) as end:
+        paired.publish_from_one("tiny", "about", {"small": setting}, {"mtl": {}})
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert f"is finetune on {data} at 16 pixels by conv4 of width 4: give finetune or rfs on" in said
+    assert said.count("\n") == 1
+    assert not out.exists()
+
+
 def test_what_starts_from_one_network_is_set_beside_it_on_the_same_episodes(data, tmp_path, monkeypatch):
     start, out, asked = tmp_path / "start", tmp_path / "run", []
     tools.launch(resolve_settings(SMALL | {"dataset": data, "learner": "finetune", "batch": 8}), start, quiet=True)
@@ -67,7 +82,7 @@ def test_what_starts_from_one_network_is_set_beside_it_on_the_same_episodes(data
     monkeypatch.setattr(paired, "EPISODES", 20)
     monkeypatch.setattr(paired, "train_and_score", train_and_score)
     monkeypatch.setattr(sys, "argv", ["experiment", "--init", str(start), "--out", str(out), "--seeds", "3", "4"])
-    setting = {"learner": "mtl", "shots": 2}
+    setting = {"learner": "mtl", "dataset": data, "shots": 2, "width": 4, "image_size": 16}
     paired.publish_from_one("tiny", "about", {"small": setting}, {"mtl": {}, "mtl hard-tasks": {"hard_tasks": True}})
     assert [(folder, shots) for _, folder, shots in asked] == [
         ("seed3/mtl", 2), ("seed3/mtl-hard-tasks", 2), ("seed4/mtl", 2), ("seed4/mtl-hard-tasks", 2),
