@@ -19,7 +19,7 @@ Setting: Oreshkin's split, 32x32x3, flips and padded crops in training. Everythi
 Result: in docs/results.md. At 1 shot and at 5 the network as it is, under a logistic regression, is the best; mtl gains
     on its own linear head at 1 shot alone, and hard tasks gain nothing on random ones. At 1 shot mtl has 77 to 82 % on
     source tasks, where the network has seen every class, and 34 to 36 on validation ones from step 100 on; at 5 shots
-    90 to 91 % and 50 to 51. one_shot: pre-training took 89 and 57 minutes on one of two shared CPU cores; 70 % of the
+    89 to 91 % and 50 to 51. one_shot: pre-training took 89 and 57 minutes on one of two shared CPU cores; 70 % of the
     60 classes in training batches after the first, 79 after the second, 36.2 % of validation tasks after both; its
     logistic baseline 40.17 ± 0.58 % after the first; mtl 17 minutes of training for each seed and kind. five_shots
     starts from a second network of the same two commands, on a faster machine: 49 and 30 minutes, 70 and 78 % in

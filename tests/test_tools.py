@@ -34,6 +34,14 @@ def data(tmp_path_factory):
     return f"folder:{root}"
 
 
+@pytest.fixture(scope="module")
+def start(data, tmp_path_factory):
+    """The folder of a pre-trained network's run."""
+    folder = tmp_path_factory.mktemp("start") / "run"
+    tools.launch(resolve_settings(SMALL | {"dataset": data, "learner": "finetune", "batch": 8}), folder, quiet=True)
+    return folder
+
+
 def test_a_time_is_kept(data, tmp_path):
     settings = resolve_settings({"learner": "protonet", "dataset": data, **SMALL})
     run, result = tools.launch_for(settings, 0.02, tmp_path / "run")
@@ -57,9 +65,10 @@ def test_a_refused_experiment_ends_in_one_line(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("odd", [{"width": 5}, {"dataset": "glyphs"}, {"image_size": 8}])
-def test_a_network_of_something_else_is_refused_before_anything_is_measured(data, tmp_path, monkeypatch, capsys, odd):
-    start, out = tmp_path / "start", tmp_path / "run"
-    tools.launch(resolve_settings(SMALL | {"dataset": data, "learner": "finetune", "batch": 8}), start, quiet=True)
+def test_a_network_of_something_else_is_refused_before_anything_is_measured(
+    data, start, tmp_path, monkeypatch, capsys, odd
+):
+    out = tmp_path / "run"
     monkeypatch.setattr(sys, "argv", ["experiment", "--init", str(start), "--out", str(out)])
     setting = {"learner": "mtl", "dataset": data, "width": 4, "image_size": 16} | odd
     with pytest.raises(SystemExit) as end:
@@ -71,9 +80,8 @@ def test_a_network_of_something_else_is_refused_before_anything_is_measured(data
     assert not out.exists()
 
 
-def test_what_starts_from_one_network_is_set_beside_it_on_the_same_episodes(data, tmp_path, monkeypatch):
-    start, out, asked = tmp_path / "start", tmp_path / "run", []
-    tools.launch(resolve_settings(SMALL | {"dataset": data, "learner": "finetune", "batch": 8}), start, quiet=True)
+def test_what_starts_from_one_network_is_set_beside_it_on_the_same_episodes(data, start, tmp_path, monkeypatch):
+    out, asked = tmp_path / "run", []
 
     def train_and_score(given, folder, shots):
         asked.append((given, folder.relative_to(out).as_posix(), shots))
