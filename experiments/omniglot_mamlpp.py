@@ -1,8 +1,8 @@
-"""MAML++, with a learned rate for every layer and inner step, on Omniglot, 5-way.
+"""MAML++, with a learned rate for every layer and inner step, on Omniglot, 5-way and 20-way.
 
 Paper: Antoniou, Edwards and Storkey 2019, arXiv 1810.09502, prints 99.47 % and 99.93 % (5-way, 1 and 5 shots) and
     97.65 % and 99.33 % (20-way), for the 5 best checkpoints together.
-Command: TFDS_DATA_DIR=... python experiments/omniglot_mamlpp.py [--setting paper|cpu|affine|with_head]
+Command: TFDS_DATA_DIR=... python experiments/omniglot_mamlpp.py [--setting paper|cpu|affine|with_head|twenty_ways]
     [--out runs/omniglot_mamlpp] [--init RUN] [--resume]
 Setting: Vinyals split, 28x28, four rotations as classes in training, one query per class, 5 inner steps, Adam 1e-3
     cosine, seed 0, the 5 best of the validations kept; 1,000 test episodes of 15 queries and of as many as shots,
@@ -10,8 +10,9 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, one query 
     accelerator; not run. cpu: conv4-64 with stride 2, 8 tasks, rates of 0.2 at the start, 8,000 steps from the network
     of MAML (--init maml-omniglot, the weights that come with the package; its head is not taken). affine: the same,
     with each training image turned, stretched, sheared and moved a little. with_head: as affine, with MAML's head too,
-    at a rate of 3e-4, 5,000 steps. The paper's normalisation with moments, scales and shifts of its own for each inner
-    step is not here.
+    at a rate of 3e-4, 5,000 steps. twenty_ways: 20-way, 4 tasks, rates of 0.1 at the start, from the network of ANIL
+    and its head (--init, the run of omniglot_anil.py --setting from_protonet), 1e-4, 1,500 steps. The paper's
+    normalisation with moments, scales and shifts of its own for each inner step is not here.
 Result: in docs/results.md. affine: 37 minutes of training on one of two shared CPU cores, beside other work; 98 % on
     training tasks, 97.7 on validation ones, rising to the end. with_head: 19 minutes; 98.2 to 98.5 % on training tasks
     and 98.5 to 98.7 on validation ones throughout, the five checkpoints together 0.2 points above the best: as good as
@@ -27,7 +28,8 @@ PAPER = {
 CPU = PAPER | {"downsample": "stride", "inner_lr": 0.2, "steps": 8000}
 AFFINE = CPU | {"augment": "rotations_affine"}
 WITH_HEAD = AFFINE | {"init_head": True, "meta_lr": 3e-4, "steps": 5000}
+TWENTY_WAYS = WITH_HEAD | {"ways": 20, "tasks": 4, "inner_lr": 0.1, "meta_lr": 1e-4, "steps": 1500, "val_episodes": 100}
 
 if __name__ == "__main__":
-    settings = {"paper": PAPER, "cpu": CPU, "affine": AFFINE, "with_head": WITH_HEAD}
+    settings = {"paper": PAPER, "cpu": CPU, "affine": AFFINE, "with_head": WITH_HEAD, "twenty_ways": TWENTY_WAYS}
     publish("omniglot_mamlpp", __doc__, settings, ways=None, as_many=True)

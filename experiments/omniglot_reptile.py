@@ -3,8 +3,8 @@
 Paper: Nichol, Achiam and Schulman 2018, arXiv 1803.02999, prints 97.68 ± 0.04 % and 99.48 ± 0.06 % (5-way, 1 and 5
     shots), 89.43 ± 0.14 % and 97.12 ± 0.32 % (20-way), tested with one query per class under transductive moments.
 Command: TFDS_DATA_DIR=... python experiments/omniglot_reptile.py
-    [--setting paper|cpu|paper_20|cpu_20|from_protonet|longer|from_protonet_20] [--out runs/omniglot_reptile]
-    [--init RUN] [--resume]
+    [--setting paper|cpu|paper_20|cpu_20|from_protonet|longer|from_protonet_20|from_anil_20]
+    [--out runs/omniglot_reptile] [--init RUN] [--resume]
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 with stride 2 and a spatial mean, 5 tasks
     per step, outer rate 1 falling to 0 linearly, 50 inner steps at test, seed 0, best of the validations; 1,000 test
     episodes of 15 queries and of as many as shots, upright characters. paper: 10 training shots per class, 5 inner
@@ -14,8 +14,9 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 w
     5,000 steps; not run. from_protonet: as cpu, with each training image turned, stretched, sheared and moved a little,
     8,000 steps from the network of a prototypical network (--init, the run of omniglot_protonet.py --setting stride).
     longer: the same from the run of from_protonet and its head (--init), outer rate 0.5 falling to 0, 5,000 steps.
-    from_protonet_20: as cpu_20, with the same maps, 3,000 steps from the network of from_protonet (--init). paper and
-    paper_20 are for an accelerator; not run.
+    from_protonet_20: as cpu_20, with the same maps, 3,000 steps from the network of from_protonet (--init).
+    from_anil_20: the same from the network of ANIL and its head (--init, the run of omniglot_anil.py --setting
+    from_protonet), outer rate 0.5 falling to 0, 2,000 steps. paper and paper_20 are for an accelerator; not run.
 Result: in docs/results.md. cpu: 36 minutes of training on one of two shared CPU cores, beside other work; validation
     rose to the end (86 % after 6,000 steps, 91 after 12,000, 94 after 24,000), and the paper has four times the steps.
     from_protonet: 27 minutes; 93 % after 6,000 steps, 94.6 after 8,000, rising to the end. longer: 18 minutes;
@@ -36,10 +37,11 @@ CPU_20 = PAPER_20 | {"inner_rule": "sgd", "inner_lr": 0.3, "steps": 5000, "val_e
 FROM_PROTONET = CPU | {"augment": "rotations_affine", "steps": 8000, "val_every": 1000}
 LONGER = FROM_PROTONET | {"init_head": True, "meta_lr": 0.5, "steps": 5000}
 FROM_PROTONET_20 = CPU_20 | {"augment": "rotations_affine", "steps": 3000}
+FROM_ANIL_20 = FROM_PROTONET_20 | {"init_head": True, "meta_lr": 0.5, "steps": 2000, "val_every": 250}
 
 if __name__ == "__main__":
     settings = {
         "paper": PAPER, "cpu": CPU, "paper_20": PAPER_20, "cpu_20": CPU_20, "from_protonet": FROM_PROTONET,
-        "longer": LONGER, "from_protonet_20": FROM_PROTONET_20,
+        "longer": LONGER, "from_protonet_20": FROM_PROTONET_20, "from_anil_20": FROM_ANIL_20,
     }  # fmt: skip
     publish("omniglot_reptile", __doc__, settings, ways=None, as_many=True)
