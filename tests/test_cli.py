@@ -3,10 +3,8 @@
 import csv
 import json
 import os
-import re
 import shutil
 import signal
-import subprocess
 import sys
 
 import jax
@@ -18,7 +16,6 @@ from PIL import Image
 
 from mtl_jax import evaluate
 from mtl_jax.app import load_run, methods, runs
-from mtl_jax.app.settings import all_fields
 from mtl_jax.data.images import cache_folder
 from mtl_jax.run import progress
 
@@ -64,40 +61,6 @@ def trained(data, tmp_path_factory):
 @pytest.fixture
 def run(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
-
-
-def test_help_answers_without_jax():
-    for args, said in ((["train", "maml", "--help"], ["--inner-steps"]), (["train", "--help"], list(methods.METHODS)),
-                       ([], ["mtl-jax train protonet"]), (["learners"], ["arXiv 1703.03400"])):  # fmt: skip
-        code = f"import sys\nfrom mtl_jax import cli\ntry: cli.main({args})\nexcept SystemExit: pass\n"
-        code += "sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
-        done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert all(word in " ".join(done.stdout.split()) for word in said)
-
-
-@pytest.mark.parametrize("name", methods.METHODS)
-def test_a_learners_help_has_its_own_options_and_no_others(name, capsys):
-    assert mtl_jax("train", name, "--help") == 0
-    out = capsys.readouterr().out
-    own = {o.replace("_", "-") for o in methods.method_options(methods.find_method(name))}
-    every = {o.replace("_", "-") for m in methods.METHODS.values() for o in methods.method_options(m)}
-    shown = set(re.findall(r"^ +--([\w-]+)", out, re.MULTILINE))
-    assert own <= shown
-    common = {f.replace("_", "-") for f in all_fields()}
-    assert not (every - own - common) & shown
-    for option in own:  # each is explained
-        text = re.search(rf"^ +--{option}\b.*?(?=^ +--|^\S|\Z)", out, re.MULTILINE | re.DOTALL)[0]
-        assert len(text.split()) > 4, option
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion_knows_every_learners_options(shell, capsys):
-    assert mtl_jax("--completion", shell) == 0
-    script = capsys.readouterr().out
-    assert all(word in script for word in ("train", "protonet", "--distance", "--inner-steps", "--support"))
-    assert mtl_jax("--completion", "nonsense") == 2
-    assert "choose one of bash" in capsys.readouterr().err
 
 
 def test_a_run_leaves_what_rebuilds_it(trained, data):
@@ -225,33 +188,6 @@ def test_predict_names_the_class_of_each_image(trained, data, tmp_path, capsys):
     files = sorted(query.iterdir())
     assert mtl_jax("predict", trained, "--support", support, "--query", *files, "--norm", "support") == 0
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [str(f) for f in files]
-
-
-def test_bench_reports_every_figure(capfd):
-    args = "--ways 2 --queries 1 --tasks 2 --inner-steps 1 --order 1 --image 16x16x1 --width 4 --repeats 2 --json"
-    assert mtl_jax("bench", "maml", *args.split()) == 0
-    got = json.loads(capfd.readouterr().out)
-    assert 0 < got["step_ms_min"] <= got["step_ms"] < got["first_ms"]
-    assert got["tasks_per_s"] == pytest.approx(2000 / got["step_ms"])
-    assert min(got["temp_mib"], got["rss_mib"], got["flops"]) > 0
-    assert (got["learner"], got["order"], got["image"], got["device"]) == ("maml", 1, "16x16x1", "cpu")
-    assert set(got["shares"]) == {"matrix", "memory", "dispatch"}
-    assert got["share"] == pytest.approx(got["flops"] / (1e6 * got["step_ms"]) / got["matmul_gflops"])
-
-
-def test_bench_times_pre_training_on_its_batch(capfd):
-    args = "--tasks 1 --image 16x16x1 --width 4 --repeats 1 --json --batch"
-    flops = []
-    for batch in ("8", "16"):
-        assert mtl_jax("bench", "finetune", *args.split(), batch) == 0
-        flops.append(json.loads(capfd.readouterr().out)["flops"])
-    assert 1.9 < flops[1] / flops[0] <= 2
-
-
-def test_datasets_are_listed(capsys):
-    assert mtl_jax("datasets") == 0
-    out = capsys.readouterr().out
-    assert all(name in out for name in ("glyphs", "digits", "omniglot", "cifar_fs", "fc100", "folder:/path"))
 
 
 NEW = "train protonet --image-size 16 --width 4 --steps 1 --out {tmp}/new "
