@@ -9,7 +9,7 @@ Setting: lite0 (EfficientNet-Lite0, ImageNet-1k) at 128 pixels, features of leng
     and 15 queries, the same for all methods, whose gap to simpleshot is paired. Norm frozen. Defaults of each method;
     what r2d2 would meta-learn stays at its start. tim and bdcspn are transductive: they use all queries at once, 15 per
     class. One CPU device.
-Result: by the page of results. On CIFAR-FS the inductive heads are within two points
+Result: in docs/results.md. On CIFAR-FS the inductive heads are within two points
     of each other; on Omniglot at 5 shots r2d2 is 4 points above simpleshot. Leakage: most
     classes of CIFAR-100 are ImageNet's as well, or part of one, judged by their names; Omniglot's characters are not.
 """

@@ -16,7 +16,7 @@ Setting: lite0 (EfficientNet-Lite0, ImageNet-1k) at 128 pixels, its maps after b
     test episodes of 15 queries, the same for all methods, of which full fine-tuning, tsa and pmf take the first 60. One
     network per row, seed 0. Spoken digits are log-mel pictures of two speakers (free-spoken-digit-dataset); textures
     are pan8915/DeepTexture's ten classes, a part of DTD.
-Result: by the page of results. On drawings that ImageNet has not seen, mtl's transfer is above the same head rule
+Result: in docs/results.md. On drawings that ImageNet has not seen, mtl's transfer is above the same head rule
     without it at 5 shots: scale_shift by 2.2 to 2.7 points, adapters by 2.5 to 7.0; on spoken digits scale_shift by
     0.6; on photographs and textures none is, and adapters lose 1.6 to 2.1. Full fine-tuning on each task's support set
     was run on glyphs and spoken digits alone, at 5 shots: 6.3 and 4.4 above that head, on spoken digits more than any

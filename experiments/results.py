@@ -27,7 +27,8 @@ OPTIONS = {"average": "averaged over steps", "patience": "stopped early"}
 HEAD = "| method | data | ways, shots | transductive | support | queries | episodes | seeds | paper | gap | commit |"
 ABOUT = """# Results
 
-Made by `python experiments/results.py` from the records in `experiments/results/`; no figure here is written by hand.
+Made by `python experiments/results.py` from the records in `experiments/results/`: no figure in a table is written by
+hand. "Result" is what an experiment's file says of its runs: how training went, what else was tried, what is missing.
 
 Accuracies are percent over test episodes of classes that training never saw; ± is the 95 % interval of the mean over
 episodes (1.96 standard errors) for that one network, not over networks. "transductive" normalises a query by the
@@ -101,9 +102,9 @@ def chapter(experiment: str, records: Mapping[str, Mapping[str, Any]]) -> Iterat
     about = docstring(experiment)
     yield f"## {experiment.replace('_', ' ')}\n"
     yield f"{about['title']}\n"
-    for part in ("Command", "Setting", "Leakage"):
+    for part in ("Command", "Setting", "Leakage", "Result"):
         if part in about:
-            yield f"- {part}: {about[part]}"
+            yield f"- {part}: {about[part].replace('in docs/results.md', 'below')}"
     for name, record in records.items():
         yield ""
         yield from section(name, record, alone=len(records) == 1)
