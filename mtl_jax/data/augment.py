@@ -9,8 +9,9 @@ from jax.scipy.ndimage import map_coordinates
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array
 
-AUGMENTATIONS = ("none", "rotations", "rotations_affine", "flip_crop")
-TURNED = ("rotations", "rotations_affine")  # a class per quarter turn of each class
+AUGMENTATIONS = ("none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop")
+TURNED = {"rotations": 4, "rotations_affine": 4, "dihedral_affine": 8}  # how many classes each class becomes
+DISTORTED = ("rotations_affine", "dihedral_affine")
 
 
 def check_augment(pool: ClassPool, augment: str) -> None:
@@ -29,8 +30,8 @@ def check_augment(pool: ClassPool, augment: str) -> None:
 
 
 def augmented_classes(classes: int, augment: str) -> int:
-    """How many classes there are to draw: under both kinds of rotations, each counts once per quarter turn."""
-    return classes * (4 if augment in TURNED else 1)
+    """How many classes there are to draw: each counts once per quarter turn, and twice that with its mirror images."""
+    return classes * TURNED.get(augment, 1)
 
 
 def to_float(x: Array) -> Array:
@@ -38,9 +39,20 @@ def to_float(x: Array) -> Array:
     return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x
 
 
-def rotate(x: Array, quarter_turns: Array) -> Array:
-    """x [n, side, side, channels] turned counter-clockwise by a traced number of quarter turns."""
-    return jax.lax.switch(quarter_turns, [lambda a, k=k: jnp.rot90(a, k, axes=(1, 2)) for k in range(4)], x)
+def turn(x: Array, which: Array, augment: str) -> Array:
+    """x [n, side, side, channels] turned counter-clockwise by `which` quarter turns; from 4 on, of its mirror image.
+
+    Args:
+        x: images.
+        which: [] int32, traced, below TURNED[augment].
+        augment: one of TURNED.
+
+    Returns:
+        Images of x's shape and dtype.
+    """
+    turns = [lambda a, k=k: jnp.rot90(a, k, axes=(1, 2)) for k in range(4)]
+    mirrored = [lambda a, k=k: jnp.rot90(a[:, :, ::-1], k, axes=(1, 2)) for k in range(4)]
+    return jax.lax.switch(which, (turns + mirrored)[: TURNED[augment]], x)
 
 
 def flip_crop(key: Array, x: Array) -> Array:
@@ -94,7 +106,7 @@ def vary(keys: Array, x: Array, augment: str) -> Array:
     if augment == "flip_crop":
         x = jax.vmap(flip_crop)(keys, x)  # uint8 until the end: a quarter of the bytes to move
     x = to_float(x)
-    return jax.vmap(distort)(keys, x) if augment == "rotations_affine" else x
+    return jax.vmap(distort)(keys, x) if augment in DISTORTED else x
 
 
 def translate(key: Array, x: Array, share: float = 0.125) -> Array:

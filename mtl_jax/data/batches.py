@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.data.augment import TURNED, augmented_classes, check_augment, rotate, vary
+from mtl_jax.data.augment import TURNED, augmented_classes, check_augment, turn, vary
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array, Episode
 
 
 def batch_classes(pool: ClassPool, augment: str = "none") -> int:
-    """How many labels `sample_batch` gives: the pool's classes, four times as many under rotations.
+    """How many labels `sample_batch` gives: the pool's classes, or four or eight times as many (`sample_episode`).
 
     Raises:
         ValueError: an unknown augmentation, or one that does not suit the pool.
@@ -28,7 +28,7 @@ def sample_batch(key: Array, pool: ClassPool, size: int = 64, augment: str = "no
         pool: what to draw from: images, features or tokens.
         size: inputs, drawn with replacement.
         augment: as in `sample_episode`: "none", "rotations" (one of four per image, each a class of its own),
-            "rotations_affine" or "flip_crop".
+            "rotations_affine", "dihedral_affine" or "flip_crop".
 
     Returns:
         Episode with query_x [size, ...], float32 in [0, 1] for uint8 images, else of the pool's dtype and values, and
@@ -47,8 +47,8 @@ def sample_batch(key: Array, pool: ClassPool, size: int = 64, augment: str = "no
     x = pool.x[drawn]
     y = jnp.searchsorted(pool.start, drawn, side="right").astype(jnp.int32) - 1
     if augment in TURNED:
-        turns = jax.random.randint(augment_key, (size,), 0, 4)
-        x = jax.vmap(lambda image, k: rotate(image[None], k)[0])(x, turns)
+        turns = jax.random.randint(augment_key, (size,), 0, TURNED[augment])
+        x = jax.vmap(lambda image, k: turn(image[None], k, augment)[0])(x, turns)
         y = y + turns * pool.classes
     keys = jax.random.split(augment_key if augment == "flip_crop" else jax.random.fold_in(augment_key, 1), size)
     return Episode(vary(keys[:1], x[:1], augment), y[:1], vary(keys, x, augment), y)

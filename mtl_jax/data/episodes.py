@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.data.augment import TURNED, augmented_classes, check_augment, rotate, vary
+from mtl_jax.data.augment import TURNED, augmented_classes, check_augment, turn, vary
 from mtl_jax.data.distinct import draw_distinct
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.data.regression import RegressionPool, check_rows
@@ -53,13 +53,14 @@ def sample_episode(
         queries: query inputs per class.
         augment: "none"; "rotations": every class in four rotations counts as four classes, for training on
             characters; "rotations_affine": the same, and each image moved, turned, stretched and sheared a little
-            (`distort`); "flip_crop": each image mirrored at random and cropped from a 4-pixel zero padding, for
-            training on colour images. All are for images [height, width, 1 or 3], uint8 or float.
+            (`distort`); "dihedral_affine": so with their mirror images too, eight classes of each; "flip_crop": each
+            image mirrored at random and cropped from a 4-pixel zero padding, for training on colour images. All are
+            for images [height, width, 1 or 3], uint8 or float.
 
     Returns:
         Episode with support_x [ways * shots, ...], float32 in [0, 1] for uint8 images, else of the pool's dtype and
         values, support_y [ways * shots] int32, query_x and query_y alike with `queries` in place of `shots`, classes
-        [ways] int32 (under rotations, class + rotation * pool.classes).
+        [ways] int32 (under rotations, class + rotation * pool.classes; those of mirror images are numbered from 4).
 
     Raises:
         ValueError: the pool has too few classes or inputs for the request, or does not suit `augment` (while tracing).
@@ -107,7 +108,7 @@ def episode_of(key: Array, drawn: Array, x: Array, classes: int, shots: int, aug
     """`sample_episode` of given inputs x [ways, shots + queries, ...] of the pool's dtype, of given classes."""
     ways, each = x.shape[:2]
     if augment in TURNED:
-        x = jax.vmap(rotate)(x, drawn // classes)
+        x = jax.vmap(turn, (0, 0, None))(x, drawn // classes, augment)
     keys = jax.random.split(jax.random.split(key, 3)[2], (ways, each))
 
     def part(of: slice) -> Array:

@@ -48,10 +48,23 @@ def test_rotations_are_classes_of_their_own(ragged, key):
         np.testing.assert_array_equal(image > 0, np.rot90(corner, k) > 0)
     assert set(turns) == {0, 1, 2, 3}
     assert batch_classes(ragged, "rotations") == 20
+    assert batch_classes(ragged, "dihedral_affine") == 40
     assert batch_classes(ragged) == 5
 
 
-@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "flip_crop"])
+def test_mirror_images_are_labels_of_their_own(key):
+    """Of one image, an upside-down L with arms of two lengths: no small map makes one of its eight forms another."""
+    x = np.zeros((1, 9, 9, 1), np.uint8)
+    x[0, 0, :5], x[0, :, 0] = 255, 255
+    batch = sample_batch(key, ClassPool.from_arrays(x, np.zeros(1, int)), 200, "dihedral_affine")
+    labels, images = np.asarray(batch.query_y), np.asarray(batch.query_x)[..., 0]
+    assert set(labels) == set(range(8))
+    kinds = [np.rot90(x[0, :, ::-1, 0] if k > 3 else x[0, ..., 0], k % 4) / 255 for k in range(8)]
+    nearest = [np.square(image - kinds).sum((1, 2)).argmin() for image in images]
+    assert (nearest == labels).mean() > 0.9
+
+
+@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
 def test_same_key_same_batch_jitted_and_another_key_another(ragged, key, augment):
     jitted = jax.jit(sample_batch, static_argnums=(2, 3))
     for one, two in zip(sample_batch(key, ragged, 12, augment), jitted(key, ragged, 12, augment), strict=True):

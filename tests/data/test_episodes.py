@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl_jax.data.augment import distort
+from mtl_jax.data.augment import distort, turn
 from mtl_jax.data.batches import sample_batch
 from mtl_jax.data.episodes import sample_episode
 from mtl_jax.data.pool import ClassPool
@@ -18,7 +18,7 @@ COUNTS = (3, 9, 4, 6, 5)  # images of each class
 CODES = np.arange(sum(COUNTS), dtype=np.uint8)  # image i is all i
 LABELS = np.repeat(np.arange(len(COUNTS)), COUNTS)
 # A pixel between others is placed to float32's last bits, and differs from its neighbours by up to 1.
-LAST_BITS = {"none": 1e-7, "rotations": 1e-7, "rotations_affine": 1e-5, "flip_crop": 1e-7}
+LAST_BITS = {"none": 1e-7, "rotations": 1e-7, "rotations_affine": 1e-5, "dihedral_affine": 1e-5, "flip_crop": 1e-7}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_episode_is_what_was_asked_for(ragged, seed, sizes):
     assert (LABELS[query] == classes[np.asarray(ep.query_y)]).all()
 
 
-@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
 def test_same_key_same_episode_jitted_and_vmapped(augment):
     images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), np.uint8)
     pool = ClassPool.from_arrays(images, np.repeat(np.arange(4), 6))
@@ -116,6 +116,25 @@ def test_affine_maps_come_on_top_of_the_rotations():
     half = jax.vmap(jax.vmap(distort))(keys[:, :1], one.support_x[:, None].astype(jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(jnp.float32), want, atol=1e-2)  # 8 bits of values, not of places
+
+
+def test_mirror_images_are_exact_and_count_as_classes_too():
+    images = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), np.uint8)
+    for which in range(8):
+        mirrored = images[:, :, ::-1] if which > 3 else images
+        got = turn(jnp.asarray(images), jnp.int32(which), "dihedral_affine")
+        np.testing.assert_array_equal(got, np.rot90(mirrored, which % 4, axes=(1, 2)))
+    pool = ClassPool.from_arrays(images, np.repeat(np.arange(3), 2))
+    ep = sample_episode(jax.random.key(0), pool, ways=24, shots=1, queries=1, augment="dihedral_affine")
+    assert sorted(ep.classes.tolist()) == list(range(24))
+    keys = jax.random.split(jax.random.split(jax.random.key(0), 3)[2], (24, 2))
+    for label in range(24):  # both of its images, in one order or the other
+        which, base = divmod(int(ep.classes[label]), 3)
+        floats = jnp.asarray(images[2 * base : 2 * base + 2] / np.float32(255))
+        both = turn(floats, jnp.int32(which), "dihedral_affine")
+        want = [jax.vmap(distort)(keys[label], one) for one in (both, both[::-1])]
+        got = np.stack((ep.support_x[label], ep.query_x[label]))
+        assert np.isclose(want, got, atol=1e-5).all((1, 2, 3, 4)).sum() == 1
 
 
 def test_flip_crop_gives_windows_of_the_padded_image_and_its_mirror():
@@ -215,7 +234,7 @@ def test_images_of_bytes_are_drawn_as_ever(augment):
     assert (ep.classes.tolist(), int((pixels * ramp).sum())) == RECORDED[augment]
 
 
-@pytest.mark.parametrize("augment", ["rotations", "rotations_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", ["rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
 def test_float_images_are_augmented_as_bytes_are(augment):
     labels = np.repeat(np.arange(4), 6)
     pools = (ClassPool.from_arrays(x, labels) for x in (KINDS["uint8"], KINDS["uint8"] / np.float32(255)))
@@ -224,7 +243,7 @@ def test_float_images_are_augmented_as_bytes_are(augment):
     np.testing.assert_array_equal(one.classes, two.classes)
 
 
-@pytest.mark.parametrize("augment", ["rotations", "rotations_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", ["rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
 @pytest.mark.parametrize("kind", ["features", "bfloat16", "tokens"])
 def test_augmentations_refuse_what_is_no_image(kind, augment):
     pool = ClassPool.from_arrays(KINDS[kind], np.repeat(np.arange(4), 6))
@@ -243,7 +262,7 @@ def test_a_request_too_large_names_the_split_and_the_smallest_class():
         sample_episode(jax.random.key(0), pool, 5, 1, 1)
 
 
-@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
 def test_no_rank_is_promoted_in_silence(augment):
     pool = ClassPool.from_arrays(KINDS["uint8"], np.repeat(np.arange(4), 6))
     with jax.numpy_rank_promotion("raise"):

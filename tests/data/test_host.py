@@ -19,7 +19,7 @@ def pools(classes=6, least=5, shape=(6, 6, 1)):
     return ClassPool.from_arrays(x, y), ClassPool.from_arrays(x, y, host=True)
 
 
-@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
 def test_batches_equal_those_drawn_on_the_device(key, augment):
     device, host = pools()
     sample = jax.jit(jax.vmap(partial(sample_episode, ways=4, shots=2, queries=3, augment=augment), (0, None)))
