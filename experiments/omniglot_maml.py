@@ -15,7 +15,8 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 w
     at a rate of 3e-4. first_order_five: so by first-order MAML from the run of first_order (--init). twenty_ways:
     20-way, 16 tasks per step, 5 inner steps of rate 0.1, 60,000 steps; not run. twenty_ways_affine: the same with the
     maps of five_shots_affine, 8 tasks, 2,000 steps from the network of ANIL (--init, the run of omniglot_anil.py
-    --setting from_protonet). twenty_ways_head: so with ANIL's head too, rate 1e-4, 1,000 steps. first_order_20: as
+    --setting from_protonet). twenty_ways_head: so with ANIL's head too (the run of its setting mirrored), mirror images
+    as classes too, inner steps of 0.2, 10 of them at test, rate 1e-4, 1,000 steps. first_order_20: as
     twenty_ways_affine by first-order MAML, 16 tasks, rate 1e-4, 1,000 steps. short: 16 tasks of 5 queries, rate 2e-3,
     9,000 steps (its record is of an earlier form, whose validations had 15 queries). The other settings take all but
     the head from --init.
@@ -52,7 +53,9 @@ TWENTY_WAYS = PAPER | {
     "ways": 20, "tasks": 16, "inner_lr": 0.1, "inner_steps": 5, "test_steps": 5, "val_every": 500, "val_episodes": 100,
 }  # fmt: skip
 TWENTY_WAYS_AFFINE = TWENTY_WAYS | {"augment": "rotations_affine", "tasks": 8, "steps": 2000, "val_every": 250}
-TWENTY_WAYS_HEAD = TWENTY_WAYS_AFFINE | {"init_head": True, "meta_lr": 1e-4, "steps": 1000}
+TWENTY_WAYS_HEAD = TWENTY_WAYS_AFFINE | {
+    "augment": "dihedral_affine", "init_head": True, "inner_lr": 0.2, "test_steps": 10, "meta_lr": 1e-4, "steps": 1000,
+}  # fmt: skip
 FIRST_ORDER_20 = TWENTY_WAYS_AFFINE | {"learner": "fomaml", "tasks": 16, "meta_lr": 1e-4, "steps": 1000}
 SHORT = PAPER | {"queries": 5, "tasks": 16, "meta_lr": 2e-3, "steps": 9000, "val_every": 500, "val_episodes": 200}
 
