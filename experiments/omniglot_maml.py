@@ -16,7 +16,7 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 w
     20-way, 16 tasks per step, 5 inner steps of rate 0.1, 60,000 steps; not run. twenty_ways_affine: the same with the
     maps of five_shots_affine, 8 tasks, 2,000 steps from the network of ANIL (--init, the run of omniglot_anil.py
     --setting from_protonet). twenty_ways_head: so with ANIL's head too (the run of its setting mirrored), mirror images
-    as classes too, inner steps of 0.2, 10 of them at test, rate 1e-4, 1,000 steps. first_order_20: as
+    as classes too, inner steps of 0.2, 10 of them at test, rate 1e-4, 1,000 steps; not run. first_order_20: as
     twenty_ways_affine by first-order MAML, 16 tasks, rate 1e-4, 1,000 steps. short: 16 tasks of 5 queries, rate 2e-3,
     9,000 steps (its record is of an earlier form, whose validations had 15 queries). The other settings take all but
     the head from --init.
