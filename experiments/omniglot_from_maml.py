@@ -1,4 +1,4 @@
-"""Methods with MAML's inner loop on Omniglot, 5-way, from the network of MAML and its head.
+"""Methods with an inner loop on Omniglot, 5-way, from the network of MAML and its head.
 
 Papers: Nichol et al. 2018, arXiv 1803.02999 (reptile), prints 97.68 ± 0.04 % and 99.48 ± 0.06 % (1 and 5 shots);
     Rajeswaran et al. 2019, arXiv 1909.04630 (imaml), prints 99.50 ± 0.26 % and 99.74 ± 0.11 %. No figure of this is in
