@@ -50,9 +50,11 @@ def turn(x: Array, which: Array, augment: str) -> Array:
     Returns:
         Images of x's shape and dtype.
     """
-    turns = [lambda a, k=k: jnp.rot90(a, k, axes=(1, 2)) for k in range(4)]
-    mirrored = [lambda a, k=k: jnp.rot90(a[:, :, ::-1], k, axes=(1, 2)) for k in range(4)]
-    return jax.lax.switch(which, (turns + mirrored)[: TURNED[augment]], x)
+
+    def turned(x: Array, k: int) -> Array:
+        return jnp.rot90(x[:, :, ::-1] if k >= 4 else x, k, axes=(1, 2))
+
+    return jax.lax.switch(which, [partial(turned, k=k) for k in range(TURNED[augment])], x)
 
 
 def flip_crop(key: Array, x: Array) -> Array:
