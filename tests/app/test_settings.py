@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtl_jax.app.methods import METHODS, change, defaults_of, given_of, resolve_settings
-from mtl_jax.app.settings import GROUPS, all_fields
+from mtl_jax.app.settings import AUGMENTATIONS, GROUPS, all_fields
 from mtl_jax.app.signatures import Option
+from mtl_jax.data import augment
 
 
 def test_no_setting_stands_in_two_groups():
@@ -26,6 +27,10 @@ def test_settings_go_through_a_flat_file_and_come_back(name):
     assert resolve_settings(json.loads(text)) == settings
     assert set(json.loads(text)) >= set(defaults_of(name))
     assert all(not isinstance(v, dict) or k == "lr_multipliers" for k, v in json.loads(text).items())
+
+
+def test_the_augmentations_to_choose_from_are_those_that_there_are():
+    assert AUGMENTATIONS == augment.AUGMENTATIONS  # the settings, which help answers from, import no jax
 
 
 def test_a_method_prefers_and_a_person_decides():
