@@ -9,9 +9,11 @@ from jax.scipy.ndimage import map_coordinates
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array
 
-AUGMENTATIONS = ("none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop")
-TURNED = {"rotations": 4, "rotations_affine": 4, "dihedral_affine": 8}  # how many classes each class becomes
+AUGMENTATIONS = ("none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop", "rotations_flip_crop")
+# How many classes each class becomes.
+TURNED = {"rotations": 4, "rotations_affine": 4, "dihedral_affine": 8, "rotations_flip_crop": 4}
 DISTORTED = ("rotations_affine", "dihedral_affine")
+CROPPED = ("flip_crop", "rotations_flip_crop")
 
 
 def check_augment(pool: ClassPool, augment: str) -> None:
@@ -57,10 +59,21 @@ def turn(x: Array, which: Array, augment: str) -> Array:
     return jax.lax.switch(which, [partial(turned, k=k) for k in range(TURNED[augment])], x)
 
 
-def flip_crop(key: Array, x: Array) -> Array:
-    """x [height, width, channels] mirrored with probability 1/2, then cropped from a 4-pixel zero padding."""
+def flip_crop(key: Array, x: Array, turns: Array | int = 0) -> Array:
+    """x [height, width, channels] mirrored with probability 1/2, then cropped from a 4-pixel zero padding.
+
+    Args:
+        key: a JAX random key.
+        x: an image.
+        turns: quarter turns that x has been given. One that lies on its side is mirrored top to bottom: its mirror
+            image turned by as many, and not one of another class of "rotations_flip_crop".
+
+    Returns:
+        The image of x's shape and dtype.
+    """
     flip_key, crop_key = jax.random.split(key)
-    x = jnp.where(jax.random.bernoulli(flip_key), x[:, ::-1], x)
+    mirrored = jnp.where(turns % 2 == 1, x[::-1], x[:, ::-1])
+    x = jnp.where(jax.random.bernoulli(flip_key), mirrored, x)
     top, left = jax.random.randint(crop_key, (2,), 0, 9)
     return jax.lax.dynamic_slice(jnp.pad(x, ((4, 4), (4, 4), (0, 0))), (top, left, jnp.int32(0)), x.shape)
 
@@ -91,7 +104,7 @@ def distort(key: Array, x: Array) -> Array:
     return jnp.stack([at(x[..., c].astype(dtype)) for c in range(x.shape[2])], -1).astype(x.dtype)
 
 
-def vary(keys: Array, x: Array, augment: str) -> Array:
+def vary(keys: Array, x: Array, augment: str, turns: Array) -> Array:
     """Inputs as a network takes them (`to_float`), each image varied at random as `augment` says; its turns apart.
 
     Give it what will stay together: of a result that is cut afterwards, a CPU's program computes the map of `distort`
@@ -101,12 +114,13 @@ def vary(keys: Array, x: Array, augment: str) -> Array:
         keys: random keys [n].
         x: inputs [n, ...]; images, uint8 or float, unless `augment` leaves them as they are.
         augment: one of AUGMENTATIONS.
+        turns: how each was turned, [n] int32 (`turn`); looked at for "rotations_flip_crop" alone.
 
     Returns:
         Inputs of x's shape.
     """
-    if augment == "flip_crop":
-        x = jax.vmap(flip_crop)(keys, x)  # uint8 until the end: a quarter of the bytes to move
+    if augment in CROPPED:  # uint8 until the end: a quarter of the bytes to move
+        x = jax.vmap(flip_crop)(keys, x, turns) if augment in TURNED else jax.vmap(flip_crop)(keys, x)
     x = to_float(x)
     return jax.vmap(distort)(keys, x) if augment in DISTORTED else x
 

@@ -28,7 +28,7 @@ def sample_batch(key: Array, pool: ClassPool, size: int = 64, augment: str = "no
         pool: what to draw from: images, features or tokens.
         size: inputs, drawn with replacement.
         augment: as in `sample_episode`: "none", "rotations" (one of four per image, each a class of its own),
-            "rotations_affine", "dihedral_affine" or "flip_crop".
+            "rotations_affine", "dihedral_affine", "flip_crop" or "rotations_flip_crop".
 
     Returns:
         Episode with query_x [size, ...], float32 in [0, 1] for uint8 images, else of the pool's dtype and values, and
@@ -46,9 +46,10 @@ def sample_batch(key: Array, pool: ClassPool, size: int = 64, augment: str = "no
     drawn = jax.random.randint(image_key, (size,), 0, len(pool.x))
     x = pool.x[drawn]
     y = jnp.searchsorted(pool.start, drawn, side="right").astype(jnp.int32) - 1
+    turns = jnp.zeros(size, jnp.int32)
     if augment in TURNED:
         turns = jax.random.randint(augment_key, (size,), 0, TURNED[augment])
         x = jax.vmap(lambda image, k: turn(image[None], k, augment)[0])(x, turns)
         y = y + turns * pool.classes
     keys = jax.random.split(augment_key if augment == "flip_crop" else jax.random.fold_in(augment_key, 1), size)
-    return Episode(vary(keys[:1], x[:1], augment), y[:1], vary(keys, x, augment), y)
+    return Episode(vary(keys[:1], x[:1], augment, turns[:1]), y[:1], vary(keys, x, augment, turns), y)

@@ -54,8 +54,9 @@ def sample_episode(
         augment: "none"; "rotations": every class in four rotations counts as four classes, for training on
             characters; "rotations_affine": the same, and each image moved, turned, stretched and sheared a little
             (`distort`); "dihedral_affine": so with their mirror images too, eight classes of each; "flip_crop": each
-            image mirrored at random and cropped from a 4-pixel zero padding, for training on colour images. All are
-            for images [height, width, 1 or 3], uint8 or float.
+            image mirrored at random and cropped from a 4-pixel zero padding, for training on colour images;
+            "rotations_flip_crop": the same, and the four rotations of a class are classes. All are for images [height,
+            width, 1 or 3], uint8 or float.
 
     Returns:
         Episode with support_x [ways * shots, ...], float32 in [0, 1] for uint8 images, else of the pool's dtype and
@@ -65,7 +66,8 @@ def sample_episode(
     Raises:
         ValueError: the pool has too few classes or inputs for the request, or does not suit `augment` (while tracing).
 
-    Reference: Vinyals et al. 2016, arXiv 1606.04080 (episodes); Santoro et al. 2016, arXiv 1605.06065 (rotations).
+    Reference: Vinyals et al. 2016, arXiv 1606.04080 (episodes); Santoro et al. 2016, arXiv 1605.06065 (rotations of
+    characters); Liu et al. 2020, arXiv 2003.00804 (of colour images).
     """
     check_request(pool, ways, shots, queries, augment)
     drawn = draw_classes(key, pool.classes, ways, augment)
@@ -107,12 +109,15 @@ def episode_from(key: Array, pool: ClassPool, drawn: Array, shots: int, queries:
 def episode_of(key: Array, drawn: Array, x: Array, classes: int, shots: int, augment: str) -> Episode:
     """`sample_episode` of given inputs x [ways, shots + queries, ...] of the pool's dtype, of given classes."""
     ways, each = x.shape[:2]
+    turns = drawn // classes
     if augment in TURNED:
-        x = jax.vmap(turn, (0, 0, None))(x, drawn // classes, augment)
+        x = jax.vmap(turn, (0, 0, None))(x, turns, augment)
     keys = jax.random.split(jax.random.split(key, 3)[2], (ways, each))
 
     def part(of: slice) -> Array:
-        return vary(keys[:, of].reshape(-1), x[:, of].reshape(-1, *x.shape[2:]), augment)
+        these = x[:, of]
+        each_turn = jnp.repeat(turns, these.shape[1])
+        return vary(keys[:, of].reshape(-1), these.reshape(-1, *x.shape[2:]), augment, each_turn)
 
     labels = jnp.arange(ways, dtype=jnp.int32)
     return Episode(

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from mtl_jax.data.augment import AUGMENTATIONS
 from mtl_jax.data.batches import batch_classes, sample_batch
 from mtl_jax.data.pool import ClassPool
 
@@ -64,7 +65,7 @@ def test_mirror_images_are_labels_of_their_own(key):
     assert (nearest == labels).mean() > 0.9
 
 
-@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_same_key_same_batch_jitted_and_another_key_another(ragged, key, augment):
     jitted = jax.jit(sample_batch, static_argnums=(2, 3))
     for one, two in zip(sample_batch(key, ragged, 12, augment), jitted(key, ragged, 12, augment), strict=True):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl_jax.data.augment import distort, turn
-from mtl_jax.data.batches import sample_batch
+from mtl_jax.data.augment import AUGMENTATIONS, distort, turn
+from mtl_jax.data.batches import batch_classes, sample_batch
 from mtl_jax.data.episodes import sample_episode
 from mtl_jax.data.pool import ClassPool
 
@@ -18,7 +18,7 @@ COUNTS = (3, 9, 4, 6, 5)  # images of each class
 CODES = np.arange(sum(COUNTS), dtype=np.uint8)  # image i is all i
 LABELS = np.repeat(np.arange(len(COUNTS)), COUNTS)
 # A pixel between others is placed to float32's last bits, and differs from its neighbours by up to 1.
-LAST_BITS = {"none": 1e-7, "rotations": 1e-7, "rotations_affine": 1e-5, "dihedral_affine": 1e-5, "flip_crop": 1e-7}
+LAST_BITS = {"rotations_affine": 1e-5, "dihedral_affine": 1e-5}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_episode_is_what_was_asked_for(ragged, seed, sizes):
     assert (LABELS[query] == classes[np.asarray(ep.query_y)]).all()
 
 
-@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_same_key_same_episode_jitted_and_vmapped(augment):
     images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), np.uint8)
     pool = ClassPool.from_arrays(images, np.repeat(np.arange(4), 6))
@@ -63,8 +63,8 @@ def test_same_key_same_episode_jitted_and_vmapped(augment):
     batch = jax.jit(jax.vmap(draw))(keys)
     for i in range(4):
         for one, two, three in zip(plain[i], jitted[i], batch, strict=True):
-            np.testing.assert_allclose(one, two, rtol=0, atol=LAST_BITS[augment])
-            np.testing.assert_allclose(one, three[i], rtol=0, atol=LAST_BITS[augment])
+            np.testing.assert_allclose(one, two, rtol=0, atol=LAST_BITS.get(augment, 1e-7))
+            np.testing.assert_allclose(one, three[i], rtol=0, atol=LAST_BITS.get(augment, 1e-7))
     assert not np.array_equal(plain[0].support_x, plain[1].support_x), "another key gives another episode"
     for one, two in zip(plain[0], draw(keys[0]), strict=True):
         np.testing.assert_array_equal(one, two)
@@ -155,6 +155,29 @@ def test_flip_crop_gives_windows_of_the_padded_image_and_its_mirror():
         assert np.bincount(offset, minlength=9).min() > 600 / 9 / 2, "all nine offsets, about equally often"
 
 
+def test_turned_classes_of_flip_crop_keep_their_mirror_images():
+    image = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
+    pool = ClassPool.from_arrays(np.stack([image] * 2), np.zeros(2, int))
+    windows = {}
+    for mirrored in (False, True):
+        padded = np.pad(image[:, ::-1] if mirrored else image, ((4, 4), (4, 4), (0, 0)))
+        for turns, top, left in np.ndindex(4, 9, 9):
+            windows[np.rot90(padded, turns)[top : top + 8, left : left + 8].tobytes()] = (turns, mirrored)
+
+    def places(x):
+        return [windows[np.round(np.asarray(each) * 255).astype(np.uint8).tobytes()] for each in x]
+
+    draw = jax.jit(jax.vmap(lambda k: sample_episode(k, pool, 4, 1, 1, "rotations_flip_crop")))
+    ep = draw(jax.random.split(jax.random.key(0), 100))
+    for part in (ep.support_x, ep.query_x):
+        turns, mirrored = np.asarray(places(part.reshape(-1, 8, 8, 3))).T
+        np.testing.assert_array_equal(turns, ep.classes.ravel())
+        assert all(0.35 < mirrored[turns == k].mean() < 0.65 for k in range(4))
+    batch = sample_batch(jax.random.key(1), pool, 200, "rotations_flip_crop")
+    np.testing.assert_array_equal(np.asarray(places(batch.query_x))[:, 0], batch.query_y)
+    assert batch_classes(pool, "rotations_flip_crop") == 4
+
+
 def test_draws_are_uniform_over_classes_labels_and_images(ragged):
     n = 3000
     draw = jax.jit(jax.vmap(lambda k: sample_episode(k, ragged, 2, 1, 1)))
@@ -234,16 +257,16 @@ def test_images_of_bytes_are_drawn_as_ever(augment):
     assert (ep.classes.tolist(), int((pixels * ramp).sum())) == RECORDED[augment]
 
 
-@pytest.mark.parametrize("augment", ["rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS[1:])
 def test_float_images_are_augmented_as_bytes_are(augment):
     labels = np.repeat(np.arange(4), 6)
     pools = (ClassPool.from_arrays(x, labels) for x in (KINDS["uint8"], KINDS["uint8"] / np.float32(255)))
     one, two = (sample_episode(jax.random.key(5), pool, 3, 1, 2, augment) for pool in pools)
-    np.testing.assert_allclose(one.query_x, two.query_x, rtol=0, atol=LAST_BITS[augment])
+    np.testing.assert_allclose(one.query_x, two.query_x, rtol=0, atol=LAST_BITS.get(augment, 1e-7))
     np.testing.assert_array_equal(one.classes, two.classes)
 
 
-@pytest.mark.parametrize("augment", ["rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS[1:])
 @pytest.mark.parametrize("kind", ["features", "bfloat16", "tokens"])
 def test_augmentations_refuse_what_is_no_image(kind, augment):
     pool = ClassPool.from_arrays(KINDS[kind], np.repeat(np.arange(4), 6))
@@ -262,7 +285,7 @@ def test_a_request_too_large_names_the_split_and_the_smallest_class():
         sample_episode(jax.random.key(0), pool, 5, 1, 1)
 
 
-@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_no_rank_is_promoted_in_silence(augment):
     pool = ClassPool.from_arrays(KINDS["uint8"], np.repeat(np.arange(4), 6))
     with jax.numpy_rank_promotion("raise"):

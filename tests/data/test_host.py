@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from mtl_jax import ClassPool, learners, models, train
+from mtl_jax.data.augment import AUGMENTATIONS
 from mtl_jax.data.episodes import sample_episode, task_keys
 from mtl_jax.data.host import host_batches
 
@@ -19,7 +20,7 @@ def pools(classes=6, least=5, shape=(6, 6, 1)):
     return ClassPool.from_arrays(x, y), ClassPool.from_arrays(x, y, host=True)
 
 
-@pytest.mark.parametrize("augment", ["none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_batches_equal_those_drawn_on_the_device(key, augment):
     device, host = pools()
     sample = jax.jit(jax.vmap(partial(sample_episode, ways=4, shots=2, queries=3, augment=augment), (0, None)))
