@@ -23,7 +23,8 @@ from mtl_jax.app.settings import Settings
 from mtl_jax.data import sources
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.loop import TrainResult
-from mtl_jax.run.metrics import read_jsonl, write_json
+from mtl_jax.run.metrics import over_shared_episodes, read_jsonl, write_json
+from mtl_jax.run.recorder import Recorder
 from mtl_jax.run.train import clear_compiled
 from mtl_jax.types import PyTree
 
@@ -41,6 +42,9 @@ def publish(
 ) -> None:
     """Train one of `settings` as the command line asks, test it under both norms, and leave result.json.
 
+    Of several --seeds each has a run in a folder of its own, the networks are tested on the same episodes, and a row is
+    their mean (`score_runs`); "seconds" and all else that is one run's are the first's, "train_seconds" a mean.
+
     Args:
         name: the experiment's.
         about: its docstring, for --help.
@@ -54,7 +58,7 @@ def publish(
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=tuple(settings), default=next(iter(settings)))
     parser.add_argument("--steps", type=int, help="meta-steps (default: the setting's)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of several, each has its run in OUT/seedK")
     parser.add_argument("--out", type=Path, default=Path("runs") / name)
     parser.add_argument("--init", help="folder of a run whose network to start from")
     parser.add_argument("--resume", action="store_true")
@@ -63,19 +67,28 @@ def publish(
     at = commit()
     asked = {k: v for k, v in vars(args).items() if k in ("steps", "init") and v is not None}
     with one_line(parser):
-        of_run = resolve_settings({**settings[args.setting], "seed": args.seed, **asked})
-        run, result = launch(of_run, args.out, args.resume)
-    if run.interrupted:
-        parser.exit(130, f"stopped at step {int(run.state.step)} of {of_run.outer.steps}: --resume goes on\n")
+        of_run = resolve_settings({**settings[args.setting], **asked})
+        alone = len(args.seeds) == 1
+        folders = {seed: args.out if alone else args.out / f"seed{seed}" for seed in args.seeds}
+        for folder in folders.values():
+            Recorder(folder, resume=args.resume)  # refused before the first is trained, not after
+        results = []
+        for seed, folder in folders.items():
+            run, result = launch(change(of_run, seed=seed), folder, args.resume)
+            if run.interrupted:
+                parser.exit(130, f"stopped at step {int(run.state.step)} of {of_run.outer.steps}: --resume goes on\n")
+            results.append(result)
     ways = (of_run.task.ways,) if ways is None else ways
-    rows = [row for target in targets for n in ways for row in score_run(args.out, target, ways=n, **test)]
+    score = partial(score_runs, list(folders.values()))
+    rows = [row for target in targets for n in ways for row in score(target, ways=n, **test)]
     for target, n, k in product(targets, ways, test.get("shots", (1, 5)) if as_many else ()):
-        same = {**test, "shots": (k,), "queries": k, "norms": ("transductive",)}
-        rows += score_run(args.out, target, ways=n, **same)
-    record = {"experiment": name, "setting": args.setting, "train_seconds": result["seconds"], "commit": at}
-    options = {"average": of_run.outer.average, "patience": of_run.run.patience}
-    record |= {k: v for k, v in options.items() if v is not None} | {"curve": read_curve(args.out), "test": rows}
-    write_json(args.out / "result.json", result | record)
+        rows += score(target, ways=n, **{**test, "shots": (k,), "queries": k, "norms": ("transductive",)})
+    seconds = sum(result["seconds"] for result in results) / len(results)
+    record = {"experiment": name, "setting": args.setting, "train_seconds": seconds, "commit": at}
+    options = {"average": of_run.outer.average, "patience": of_run.run.patience, "seeds": None if alone else args.seeds}
+    curve = read_curve(next(iter(folders.values())))
+    record |= {k: v for k, v in options.items() if v is not None} | {"curve": curve, "test": rows}
+    write_json(args.out / "result.json", results[0] | record)
 
 
 @contextmanager
@@ -136,11 +149,18 @@ def launch_for(settings: Settings, minutes: float, out: Path) -> tuple[TrainResu
 
 
 def score_run(folder: str | PathLike[str], dataset: str | None = None, **settings: Any) -> list[dict[str, Any]]:
-    """`score_rows` of a run at its best validation, on the test classes of its data set or of another.
+    """`score_runs` of one run."""
+    return score_runs([folder], dataset, **settings)
+
+
+def score_runs(
+    folders: Sequence[str | PathLike[str]], dataset: str | None = None, **settings: Any
+) -> list[dict[str, Any]]:
+    """`score_rows` of runs at their best validations, on the test classes of their data set or of another.
 
     Args:
-        folder: the run's.
-        dataset: where to test; its images are given the size and the channels that the run was trained on.
+        folders: the runs', which differ in their seeds alone.
+        dataset: where to test; its images are given the size and the channels that the runs were trained on.
         settings: ways, shots, queries, episodes, norms, task_chunk and augment of `score_rows`.
 
     Returns:
@@ -148,9 +168,9 @@ def score_run(folder: str | PathLike[str], dataset: str | None = None, **setting
         ensemble, with "ensemble".
 
     Raises:
-        FileNotFoundError, ValueError: the folder holds no run, or the data set no such tasks.
+        FileNotFoundError, ValueError: a folder holds no run, or the data set no such tasks.
     """
-    of_run = read_settings(folder)
+    of_run = read_settings(folders[0])
     name = dataset or str(of_run.task.dataset)
     ways, pool = settings.get("ways", 5), load_pool(of_run, "test", name)
 
@@ -158,9 +178,9 @@ def score_run(folder: str | PathLike[str], dataset: str | None = None, **setting
         return build_learner(change(of_run, norm=norm), ways, ensemble=several)
 
     title = f"{of_run.learner} on {name}"
-    rows = score_rows(learner, load_theta(folder, of_run), pool, title, **settings)
+    rows = score_rows(learner, [load_theta(folder, of_run) for folder in folders], pool, title, **settings)
     if (kept := of_run.run.keep_best) > 1:
-        thetas = load_theta(folder, of_run, kept)
+        thetas = [load_theta(folder, of_run, kept) for folder in folders]
         many = score_rows(partial(learner, several=kept), thetas, pool, f"{kept} of {title}", **settings)
         rows += [{**row, "ensemble": kept} for row in many]
     clear_compiled()  # the learners were made here
@@ -169,7 +189,7 @@ def score_run(folder: str | PathLike[str], dataset: str | None = None, **setting
 
 def score_rows(
     learner: Callable[[str], Learner],
-    theta: PyTree,
+    thetas: Sequence[PyTree],
     pool: ClassPool,
     title: str,
     ways: int = 5,
@@ -184,7 +204,7 @@ def score_rows(
 
     Args:
         learner: norm -> Learner, of the method that was trained.
-        theta: its meta-learned parameters.
+        thetas: its meta-learned parameters, of each seed.
         pool: the classes to test on.
         title: what the lines begin with, such as "protonet on omniglot".
         ways, queries, episodes: the size and number of the episodes.
@@ -194,18 +214,23 @@ def score_rows(
         augment: "rotations" for a class per quarter turn of each class.
 
     Returns:
-        Rows of norm, ways, shots, queries, episodes, accuracy and ci95 (fractions), and augment where there is one.
+        Rows of norm, ways, shots, queries, episodes, accuracy and ci95 (fractions), and augment where there is one. Of
+        several seeds also "seeds", the accuracy of each: accuracy is their mean, ci95 the interval over episodes of
+        the episodes' means over seeds.
     """
     rows, how = [], {} if augment == "none" else {"augment": augment}
     for k in shots:
         source = sources.of_pool(pool, ways, k, queries, augment)
         for norm in norms:
             key = jax.random.key(1)
-            seen = evaluate(learner(norm), theta, pool, key, source=source, episodes=episodes, task_chunk=task_chunk)
-            print(f"{title}, {ways}-way {k}-shot, norm {norm}: {100 * seen.accuracy:.2f} ± {100 * seen.ci95:.2f} %")
+            test = partial(evaluate, source=source, episodes=episodes, task_chunk=task_chunk)
+            one = learner(norm)
+            seen = over_shared_episodes([test(one, theta, pool, key).per_episode for theta in thetas])
+            each = {"seeds": seen["seeds"]} if len(thetas) > 1 else {}
+            print(f"{title}, {ways}-way {k}-shot, norm {norm}: {100 * seen['mean']:.2f} ± {100 * seen['ci95']:.2f} %")
             rows.append(
                 {"norm": norm, "ways": ways, "shots": k, "queries": queries, "episodes": episodes}
-                | {"accuracy": seen.accuracy, "ci95": seen.ci95, **how}
+                | {"accuracy": seen["mean"], "ci95": seen["ci95"], **each, **how}
             )
     return rows
 

@@ -15,6 +15,7 @@ from mtl_jax.app.methods import resolve_settings
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 import paired
 import results
+import tables
 import tools
 
 SMALL = {
@@ -105,7 +106,7 @@ def test_what_starts_from_one_network_is_set_beside_it_on_the_same_episodes(data
         gap = record[f"mtl - {before}"]
         assert gap["seeds"] == pytest.approx([own - record[before]["mean"] for own in (0.1, 0.2)])
     assert "mtl - mtl hard-tasks" not in record
-    assert any("5-way 2-shot" in line for line in results.over_networks(record, "folder"))
+    assert any("5-way 2-shot" in line for line in tables.over_networks(record, "folder"))
 
 
 def test_scores_are_measured_once_for_the_same_network_and_size(tmp_path, monkeypatch):
@@ -138,12 +139,42 @@ def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path,
     assert [step for step, _ in record["curve"]] == [1, 2, 3]
     assert max(seen for _, seen in record["curve"]) == pytest.approx(record["val_accuracy"])
     assert all(0 <= row["accuracy"] <= 1 for row in record["test"])
-    page = list(results.accuracies(record, "folder"))
+    page = list(tables.accuracies(record, "folder"))
     assert [line.split(" | ")[0] for line in page[2:4]] == [
         "| protonet, averaged over steps", "| protonet, averaged over steps, 2 checkpoints",
     ]  # fmt: skip
     assert page[-1].startswith("\nLearning curve of protonet, validation percent (after steps): ")
     assert page[-1].count("(") == 4
+
+
+def test_several_seeds_are_a_row_with_each_network_s_figure(data, tmp_path, monkeypatch, capsys):
+    settings = {"small": {"learner": "protonet", "dataset": data, **SMALL}}
+    test = {"shots": (1,), "episodes": 6, "ways": (3,), "queries": 2, "norms": ("transductive",)}
+
+    def publish(*asked):
+        monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path / "run"), *asked])
+        tools.publish("tiny", "about", settings, **test)
+        return json.loads((tmp_path / "run" / "result.json").read_text())
+
+    record = publish("--seeds", "3", "4")
+    (row,) = record["test"]
+    folders = [tmp_path / "run" / f"seed{seed}" for seed in (3, 4)]
+    alone = [tools.score_run(folder, **{**test, "ways": 3})[0]["accuracy"] for folder in folders]
+    assert row["seeds"] == alone
+    assert row["accuracy"] == pytest.approx(np.mean(alone))
+    assert record["seeds"] == [3, 4]
+    assert [json.loads((folder / "config.json").read_text())["seed"] for folder in folders] == [3, 4]
+    cell = f"| 2: {100 * alone[0]:.2f}, {100 * alone[1]:.2f} |"
+    assert cell in list(tables.accuracies(record, "folder"))[2]
+    with pytest.raises(SystemExit) as end:
+        publish("--seeds", "5", "4")  # refused before seed 5 is trained
+    assert end.value.code == 2
+    assert "seed4" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "seed5").exists()
+    curves = [(folder / "metrics.jsonl").read_text() for folder in folders]
+    more = publish("--seeds", "3", "4", "5", "--resume")  # what is done is not done again
+    assert more["test"][0]["seeds"][:2] == alone
+    assert [(folder / "metrics.jsonl").read_text() for folder in folders] == curves
 
 
 def test_the_papers_table_takes_the_best_network_of_each_protocol():
