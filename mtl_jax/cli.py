@@ -25,13 +25,28 @@ mtl-jax COMMAND --help shows a command's options; mtl-jax train LEARNER --help t
 eval "$(mtl-jax --completion bash)" completes them."""
 
 
+def once_each() -> Callable[[logging.LogRecord], bool]:
+    """A filter that lets each line through once: a data set that is read split by split says all again."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        new = line not in said
+        said.add(line)
+        return new
+
+    return is_new
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with exit status 2 and one line."""
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal's code cannot write is escaped, no error
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     run, args = parse(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(format="mtl-jax: %(message)s")  # warnings, to standard error
+    handler = logging.StreamHandler()  # warnings, to standard error
+    handler.addFilter(once_each())
+    logging.basicConfig(format="mtl-jax: %(message)s", handlers=[handler])
     try:
         if hasattr(args, "no_cache"):
             from mtl_jax.run import backend
