@@ -75,15 +75,19 @@ def errors(record: Mapping[str, Any]) -> Iterator[str]:
         for test in each["test"]
     ]
     places = list(dict.fromkeys((row.get("shots", record.get("shots")), row["steps"]) for row in rows))
-    yield "Mean squared error, ± 95 % over test tasks.\n"
+    yield "Mean squared error, ± 95 % over test tasks; in brackets each seed's, where there are several.\n"
     yield "| method | " + " | ".join(f"{shots} shots, {steps} steps" for shots, steps in places) + " |"
     yield "|---" * (1 + len(places)) + "|"
     for method in dict.fromkeys(row["method"] for row in rows):
         seen = {(r.get("shots", record.get("shots")), r["steps"]): r for r in rows if r["method"] == method}
-        cells = (
-            "diverges" if seen[p]["mse"] is None else f"{seen[p]['mse']:.3f} ± {seen[p]['ci95']:.3f}" for p in places
-        )
-        yield f"| {method} | {' | '.join(cells)} |"
+        yield f"| {method} | {' | '.join(error(seen[p]) for p in places)} |"
+
+
+def error(row: Mapping[str, Any]) -> str:
+    """A mean squared error with its interval, and each network's where there are several."""
+    each = ", ".join(f"{seed:.3f}" for seed in row.get("seeds", ()))
+    figure = "diverges" if row["mse"] is None else f"{row['mse']:.3f} ± {row['ci95']:.3f}"
+    return f"{figure} ({each})" if each else figure
 
 
 def by_shots(record: Mapping[str, Any]) -> Iterator[str]:
