@@ -22,11 +22,11 @@ Result: in docs/results.md. cpu: 36 minutes of training on one of two shared CPU
     rose to the end (86 % after 6,000 steps, 91 after 12,000, 94 after 24,000), and the paper has four times the steps.
     from_protonet: 27 minutes; 93 % after 6,000 steps, 94.6 after 8,000, rising to the end. longer: 18 minutes;
     validation fell to 93.1 % at first and ended at 94.8, rising while the rate fell (from the network of MAML and its
-    head, omniglot_from_maml.py, it has 98.5 % at 1 shot, by the paper). from_protonet_20 was begun (72 % after 500 steps, 3
-    steps a second) and not finished. from_anil_20: 20 minutes, beside two other runs; validation was best after 250
-    steps, 83.9 %, which is what was tested, and 82.9 to 83.4 from there on, at 98 % on the images of training tasks:
-    Reptile's steps add nothing to ANIL's network, which has 91.68 % of the test's 15 queries (86.39 here) by 50 steps
-    of its head.
+    head, omniglot_from_maml.py, it has 98.5 % at 1 shot, by the paper). from_protonet_20 was begun (72 % after 500
+    steps, 3 steps a second) and not finished. from_anil_20: 20 minutes, beside two other runs; validation was best
+    after 250 steps, 83.9 %, which is what was tested, and 82.9 to 83.4 from there on, at 98 % on the images of training
+    tasks: Reptile's steps add nothing to ANIL's network, which has 91.68 % of the test's 15 queries (86.39 here) by 50
+    steps of its head.
 """
 
 from tools import publish

@@ -38,7 +38,7 @@ def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
         best = norms.get("transductive")
         gap = "-" if paper is None or best is None else f"{100 * best['accuracy'] - paper:+.2f}"
         episodes = next(iter(norms.values())).get("episodes", record.get("episodes", "-"))
-        method = name + "".join(f", {words}" for key, words in OPTIONS.items() if key in record)
+        method = name + options(record)
         method += f", {several} checkpoints" if several > 1 else ""
         target += ", rotated" if augment == "rotations" else ""
         cells = (method, target, f"{ways}, {shots}", score(best), score(norms.get("support")), queries)
@@ -49,6 +49,11 @@ def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
             few = [points[round(k * (len(points) - 1) / 9)] for k in range(10)] if len(points) > 10 else points
             line = ", ".join(f"{100 * accuracy:.1f} ({step:,})" for step, accuracy in few)
             yield f"\nLearning curve of {each['method']}, validation percent (after steps): {line}."
+
+
+def options(record: Mapping[str, Any]) -> str:
+    """What was done to a record's weights, behind its method's name."""
+    return "".join(f", {words}" for key, words in OPTIONS.items() if key in record)
 
 
 def over_networks(record: Mapping[str, Any], data: str) -> Iterator[str]:
@@ -80,7 +85,7 @@ def errors(record: Mapping[str, Any]) -> Iterator[str]:
     yield "|---" * (1 + len(places)) + "|"
     for method in dict.fromkeys(row["method"] for row in rows):
         seen = {(r.get("shots", record.get("shots")), r["steps"]): r for r in rows if r["method"] == method}
-        yield f"| {method} | {' | '.join(error(seen[p]) for p in places)} |"
+        yield f"| {method}{options(record)} | {' | '.join(error(seen[p]) for p in places)} |"
 
 
 def error(row: Mapping[str, Any]) -> str:

@@ -168,7 +168,9 @@ def test_what_is_laid_out_by_hand_says_why():
             assert "fmt: skip" not in line or re.search(r"# fmt: skip: \w+", line), f"{name(path)}: {line}"
 
 
-TOOLS = {ROOT / "experiments" / f"{n}.py" for n in ("tools", "paired", "over_backbone", "results", "performance")}
+TOOLS = {
+    ROOT / "experiments" / f"{n}.py" for n in ("tools", "paired", "over_backbone", "results", "tables", "performance")
+}
 
 
 @pytest.mark.parametrize("path", [path for path in EXPERIMENTS if path not in TOOLS], ids=name)
