@@ -11,11 +11,12 @@ Setting: Ravi and Larochelle's split, 84x84x3, flips and padded crops in trainin
     weights that come with the package). cpu: 84x84, rate 0.05, 3,000 steps (5 epochs) from the network of half_size
     (--init).
 Result: in docs/results.md. half_size: 26 minutes of training on one of two shared CPU cores; validation rose to the end
-    (44.6 % at 1 shot). half_size with --steps 24000 (40 epochs): 66 minutes on a slower machine; half a point better at
-    1 shot and one at 5, 63 % of 64 classes in training batches, validation 45.0 % and level over the last 2,000 steps.
-    cpu: 30 minutes; the larger images are worth a point at 1 shot and two at 5; validation is level at 44.7 % over the
-    last 1,200 steps, at 65 % of 64 classes in training batches. The prototypical network that half_size starts from has
-    42.18 ± 0.55 % and 63.36 ± 0.55 %.
+    (44.6 % at 1 shot). half_size with --steps 24000 (40 epochs): 66 minutes on a slower machine (a second network of
+    the same command, tested at 45.57 ± 0.58 % and 63.48 ± 0.55 %); half a point better at 1 shot and one at 5, 63 % of
+    64 classes in training batches, validation 45.0 % and level over the last 2,000 steps. cpu: 30 minutes; the larger
+    images are worth a point at 1 shot and two at 5; validation is level at 44.7 % over the last 1,200 steps, at 65 % of
+    64 classes in training batches. The prototypical network that half_size starts from has 42.18 ± 0.55 % and
+    63.36 ± 0.55 %.
 """
 
 from tools import publish
