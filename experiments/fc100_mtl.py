@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from paired import EPISODES, train_and_score, write_rows
+from tools import parse_seeds
 
 from mtl_jax.run.backend import configure_cpu
 
@@ -47,9 +48,8 @@ def main() -> None:
     """Run every method; after each, print and keep accuracies, their spread over seeds, and the gaps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=tuple(SETTINGS), default="cpu")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/fc100_mtl"))
-    args = parser.parse_args()
+    args = parse_seeds(parser, [0, 1, 2])
     configure_cpu()
     width, pre_steps, steps, besides = SETTINGS[args.setting]
     seen: dict[str, list[np.ndarray]] = {}

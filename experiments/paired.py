@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from tools import commit, one_line
+from tools import commit, one_line, parse_seeds
 
 from mtl_jax import Learner, evaluate
 from mtl_jax.app.build import build_learner
@@ -43,9 +43,8 @@ def publish_from_one(
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=tuple(settings), default=next(iter(settings)))
     parser.add_argument("--init", required=True, help="folder of the pre-trained network's run")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs") / name)
-    args = parser.parse_args()
+    args = parse_seeds(parser, [0, 1, 2])
     configure_cpu()
     shared = {**settings[args.setting], "init": args.init}
     with one_line(parser):

@@ -23,6 +23,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import optax
+from tools import parse_seeds
 
 from mtl_jax import Episode, Learner, evaluate, learners, models
 from mtl_jax.app import plot
@@ -64,8 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/sinusoid_maml"))
     parser.add_argument("--steps", type=int, default=70000)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    args = parser.parse_args()
+    args = parse_seeds(parser, [0, 1, 2])
     configure_cpu()
     runs, rows, pool, tests = {}, [], SinusoidPool(), {shots: sources.sinusoids(shots, 100) for shots in (5, 10)}
     for name, learner in {"maml": MAML, "pre-training": MAML._replace(loss=pooled)}.items():

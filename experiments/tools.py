@@ -58,11 +58,10 @@ def publish(
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=tuple(settings), default=next(iter(settings)))
     parser.add_argument("--steps", type=int, help="meta-steps (default: the setting's)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of several, each has its run in OUT/seedK")
     parser.add_argument("--out", type=Path, default=Path("runs") / name)
     parser.add_argument("--init", help="folder of a run whose network to start from")
     parser.add_argument("--resume", action="store_true")
-    args = parser.parse_args()
+    args = parse_seeds(parser, [0])
     configure_cpu()
     at = commit()
     asked = {k: v for k, v in vars(args).items() if k in ("steps", "init") and v is not None}
@@ -89,6 +88,17 @@ def publish(
     curve = read_curve(next(iter(folders.values())))
     record |= {k: v for k, v in options.items() if v is not None} | {"curve": curve, "test": rows}
     write_json(args.out / "result.json", results[0] | record)
+
+
+def parse_seeds(parser: argparse.ArgumentParser, default: Sequence[int]) -> argparse.Namespace:
+    """The arguments of a parser that --seeds is added to; one line and exit status 2 where a seed is there twice."""
+    said = "of several, each has a run of its own"
+    parser.add_argument("--seeds", type=int, nargs="+", default=default, help=said)
+    args = parser.parse_args()
+    with one_line(parser):
+        if twice := [seed for seed in args.seeds if args.seeds.count(seed) > 1]:
+            raise ValueError(f"--seeds has {twice[0]} twice: give each once")
+    return args
 
 
 @contextmanager

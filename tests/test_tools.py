@@ -166,6 +166,11 @@ def test_several_seeds_are_a_row_with_each_network_s_figure(data, tmp_path, monk
     assert [json.loads((folder / "config.json").read_text())["seed"] for folder in folders] == [3, 4]
     cell = f"| 2: {100 * alone[0]:.2f}, {100 * alone[1]:.2f} |"
     assert cell in list(tables.accuracies(record, "folder"))[2]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        publish("--seeds", "5", "5", "--resume")  # a spread of nothing
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "experiment: error: --seeds has 5 twice: give each once\n"
     with pytest.raises(SystemExit) as end:
         publish("--seeds", "5", "4")  # refused before seed 5 is trained
     assert end.value.code == 2
