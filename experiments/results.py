@@ -132,7 +132,10 @@ def section(name: str, record: Mapping[str, Any], alone: bool) -> Iterator[str]:
         yield f"### {name.replace('_', ' ')}\n"
     if seconds := record.get("train_seconds") or record.get("seconds"):
         total = sum(seconds.values()) if isinstance(seconds, Mapping) else seconds
-        yield f"- Training: {total / 60:.0f} minutes" + (f", {record['steps']} steps" if "steps" in record else "")
+        steps = f", {record['steps']} steps" if "steps" in record else ""
+        seeds = record.get("seeds", 1)
+        each = f", each of {len(seeds)} seeds" if isinstance(seeds, list) and "steps" in record else ""
+        yield f"- Training: {total / 60:.0f} minutes{steps}{each}"
     for key in ("hardware", "setting"):
         if key in record:
             yield f"- {key.capitalize()}: {record[key]}"

@@ -90,9 +90,9 @@ def errors(record: Mapping[str, Any]) -> Iterator[str]:
 
 def error(row: Mapping[str, Any]) -> str:
     """A mean squared error with its interval, and each network's where there are several."""
-    each = ", ".join(f"{seed:.3f}" for seed in row.get("seeds", ()))
+    seeds = ["diverges" if seed is None else f"{seed:.3f}" for seed in row.get("seeds", ())]
     figure = "diverges" if row["mse"] is None else f"{row['mse']:.3f} ± {row['ci95']:.3f}"
-    return f"{figure} ({each})" if each else figure
+    return f"{figure} ({', '.join(seeds)})" if len(seeds) > 1 else figure
 
 
 def by_shots(record: Mapping[str, Any]) -> Iterator[str]:

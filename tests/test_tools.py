@@ -182,6 +182,25 @@ def test_several_seeds_are_a_row_with_each_network_s_figure(data, tmp_path, monk
     assert [(folder / "metrics.jsonl").read_text() for folder in folders] == curves
 
 
+def test_errors_of_regression_say_which_seed_diverged():
+    rows = [
+        {"method": "a", "steps": 1, "mse": None, "ci95": None, "seeds": [0.5, None]},
+        {"method": "b", "steps": 1, "mse": 0.25, "ci95": 0.125, "seeds": [0.25]},
+        {"method": "c", "steps": 1, "mse": 0.5, "ci95": 0.125, "seeds": [0.25, 0.75]},
+    ]
+    record = {
+        "experiment": "own",
+        "shots": 5,
+        "average": 0.5,
+        "methods": [{"method": r["method"], "test": [r]} for r in rows],
+    }
+    assert list(tables.errors(record))[3:] == [
+        "| a, averaged over steps | diverges (0.500, diverges) |",
+        "| b, averaged over steps | 0.250 ± 0.125 |",
+        "| c, averaged over steps | 0.500 ± 0.125 (0.250, 0.750) |",
+    ]
+
+
 def test_the_papers_table_takes_the_best_network_of_each_protocol():
     def record(learner, *rows):
         test = [{"norm": "transductive", "ways": 5, "shots": 5, "ci95": 0.002, **row} for row in rows]
