@@ -134,6 +134,7 @@ def section(name: str, record: Mapping[str, Any], alone: bool) -> Iterator[str]:
         total = sum(seconds.values()) if isinstance(seconds, Mapping) else seconds
         steps = f", {record['steps']} steps" if "steps" in record else ""
         seeds = record.get("seeds", 1)
+        # those without steps of their own are one program of all seeds, whose time that is
         each = f", each of {len(seeds)} seeds" if isinstance(seeds, list) and "steps" in record else ""
         yield f"- Training: {total / 60:.0f} minutes{steps}{each}"
     for key in ("hardware", "setting"):

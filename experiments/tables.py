@@ -67,9 +67,8 @@ def over_networks(record: Mapping[str, Any], data: str) -> Iterator[str]:
     for name, row in record.items():
         if isinstance(row, Mapping):
             own = f" ± {100 * (ci95_of_seeds(row['seeds']) if pooled else row['ci95']):.2f}"
-            each = ", ".join(f"{100 * seed:.2f}" for seed in row["seeds"])
             paper, half = PAPERS.get((name, data, 5, shots), (None, None))
-            yield f"| {name} | {100 * row['mean']:.2f}{own} | {each} | {printed(paper, half)} |"
+            yield f"| {name} | {100 * row['mean']:.2f}{own} | {percents(row['seeds'])} | {printed(paper, half)} |"
 
 
 def errors(record: Mapping[str, Any]) -> Iterator[str]:
@@ -158,7 +157,12 @@ def printed(paper: float | None, half: float | None) -> str:
 def each_seed(row: Mapping[str, Any]) -> str:
     """How many networks a row is the mean of, and the figure of each where there are several."""
     seeds = row.get("seeds", ())
-    return f"{len(seeds)}: " + ", ".join(f"{100 * seed:.2f}" for seed in seeds) if seeds else "1"
+    return f"{len(seeds)}: {percents(seeds)}" if seeds else "1"
+
+
+def percents(fractions: Iterable[float]) -> str:
+    """Each in percent."""
+    return ", ".join(f"{100 * fraction:.2f}" for fraction in fractions)
 
 
 def score(row: Mapping[str, Any] | None) -> str:

@@ -53,7 +53,7 @@ def publish(
         ways: classes per test task, each in its turn; those of the training for None.
         as_many: also test with as many queries as shots, under transductive moments, as the papers of gradient methods
             do: the moments of one image per class help, so that these figures are not those of 15 queries.
-        test: settings of `score_run`; 1 and 5 shots, 1,000 episodes of 15 queries unless given.
+        test: settings of `score_runs`; 1 and 5 shots, 1,000 episodes of 15 queries unless given.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=tuple(settings), default=next(iter(settings)))
