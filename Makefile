@@ -16,7 +16,7 @@ help:  ## this list
 demo: $(VENV)/.installed  ## train on printed letters, test on unseen scripts and real handwriting (about 5 minutes)
 	@$(BIN)/python experiments/demo.py
 
-test: lint types pytest  ## lint, types and all tests (13 to 18 minutes on two cores)
+test: lint types pytest  ## lint, types and all tests (12 to 23 minutes on two cores)
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
