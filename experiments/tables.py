@@ -17,14 +17,15 @@ def each_method(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def scores(record: Mapping[str, Any], data: str) -> Iterator[tuple]:
-    """(method, data set, augmentation, ways, shots, queries, checkpoints, rows by norm) of a record's test rows."""
+    """(method, data, augmentation, ways, shots, queries, checkpoints, copies, rows by norm) of a record's test rows."""
     for each in each_method(record):
         tests: dict[tuple, dict[str, Any]] = {}
         for row in each.get("tests") or each.get("test") or ():
             if "norm" in row:
                 target = row.get("dataset") or row.get("target") or data
                 size = (row.get("ways", 5), row.get("shots", 1), row.get("queries", 15))
-                place = (target, row.get("augment"), *size, row.get("ensemble", 1))
+                copies = (row["support_copies"], row["query_copies"], row["vary"]) if "vary" in row else ()
+                place = (target, row.get("augment"), *size, row.get("ensemble", 1), copies)
                 tests.setdefault(place, {})[row["norm"]] = row
         yield from ((each["method"], *place, norms) for place, norms in tests.items())
 
@@ -33,22 +34,31 @@ def accuracies(record: Mapping[str, Any], data: str) -> Iterator[str]:
     """Rows of one network's, or of many methods', scores under both norms."""
     yield HEAD
     yield "|---" * 11 + "|"
-    for name, target, augment, ways, shots, queries, several, norms in scores(record, data):
+    for name, target, augment, ways, shots, queries, several, copies, norms in scores(record, data):
         paper, half = PAPERS.get((name, target, ways, shots), (None, None))
         best = norms.get("transductive")
         gap = "-" if paper is None or best is None else f"{100 * best['accuracy'] - paper:+.2f}"
         episodes = next(iter(norms.values())).get("episodes", record.get("episodes", "-"))
         method = name + options(record)
         method += f", {several} checkpoints" if several > 1 else ""
+        method += ", {} support and {} query copies by {}".format(*copies) if copies else ""
         target += ", rotated" if augment == "rotations" else ""
         cells = (method, target, f"{ways}, {shots}", score(best), score(norms.get("support")), queries)
         cells += (episodes, each_seed(best or {}), printed(paper, half), gap, record.get("commit") or "-")
         yield "| " + " | ".join(map(str, cells)) + " |"
+    if gains := [row for *_, norms in scores(record, data) for row in norms.values() if "gain" in row]:
+        yield f"\nGained by copies, paired episode by episode: {'; '.join(map(gain, gains))}."
     for each in each_method(record):
         if points := each.get("curve"):
             few = [points[round(k * (len(points) - 1) / 9)] for k in range(10)] if len(points) > 10 else points
             line = ", ".join(f"{100 * accuracy:.1f} ({step:,})" for step, accuracy in few)
             yield f"\nLearning curve of {each['method']}, validation percent (after steps): {line}."
+
+
+def gain(row: Mapping[str, Any]) -> str:
+    """What copies are worth in one row, in points."""
+    place = f"{row['ways']}-way {row['shots']}-shot, {row['queries']} queries, {row['norm']}"
+    return f"{place} {100 * row['gain']:+.2f} ± {100 * row['gain_ci95']:.2f}"
 
 
 def options(record: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from mtl_jax import ClassPool, Learner, evaluate
 from mtl_jax.app.build import build_learner
@@ -21,6 +22,7 @@ from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
 from mtl_jax.app.settings import Settings
 from mtl_jax.data import sources
+from mtl_jax.learners.copies import with_copies
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.loop import TrainResult
 from mtl_jax.run.metrics import over_shared_episodes, read_jsonl, write_json
@@ -171,7 +173,7 @@ def score_runs(
     Args:
         folders: the runs', which differ in their seeds alone.
         dataset: where to test; its images are given the size and the channels that the runs were trained on.
-        settings: ways, shots, queries, episodes, norms, task_chunk and augment of `score_rows`.
+        settings: ways, shots, queries, episodes, norms, task_chunk, augment and copies of `score_rows`.
 
     Returns:
         Rows as `score_rows` gives them, with "dataset"; of a run that keeps several checkpoints also those of their
@@ -209,6 +211,7 @@ def score_rows(
     norms: Sequence[str] = ("transductive", "support"),
     task_chunk: int | None = None,
     augment: str = "none",
+    copies: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Test under every number of shots and every norm, always on the same episodes, and print a line for each.
 
@@ -222,27 +225,40 @@ def score_rows(
         norms: of "transductive", "support" and "none".
         task_chunk: episodes at a time; chosen by backend and size unless given.
         augment: "rotations" for a class per quarter turn of each class.
+        copies: {"vary", "support_copies", "query_copies"}: test with augmented copies (`with_copies`) too.
 
     Returns:
         Rows of norm, ways, shots, queries, episodes, accuracy and ci95 (fractions), and augment where there is one. Of
         several seeds also "seeds", the accuracy of each: accuracy is their mean, ci95 the interval over episodes of
-        the episodes' means over seeds.
+        the episodes' means over seeds. Rows with copies have those settings, and what they gain on the row before them
+        as "gain" and "gain_ci95", paired episode by episode.
     """
     rows, how = [], {} if augment == "none" else {"augment": augment}
+    without: list[np.ndarray] = []  # the scores without copies, tested just before
     for k in shots:
         source = sources.of_pool(pool, ways, k, queries, augment)
-        for norm in norms:
-            key = jax.random.key(1)
-            test = partial(evaluate, source=source, episodes=episodes, task_chunk=task_chunk)
-            one = learner(norm)
-            seen = over_shared_episodes([test(one, theta, pool, key).per_episode for theta in thetas])
-            each = {"seeds": seen["seeds"]} if len(thetas) > 1 else {}
-            print(f"{title}, {ways}-way {k}-shot, norm {norm}: {100 * seen['mean']:.2f} ± {100 * seen['ci95']:.2f} %")
-            rows.append(
-                {"norm": norm, "ways": ways, "shots": k, "queries": queries, "episodes": episodes}
-                | {"accuracy": seen["mean"], "ci95": seen["ci95"], **each, **how}
-            )
+        test = partial(evaluate, source=source, episodes=episodes, task_chunk=task_chunk)
+        size = {"ways": ways, "shots": k, "queries": queries, "episodes": episodes}
+        for norm, added in product(norms, ({}, copies) if copies else ({},)):
+            one = with_copies(learner(norm), **added) if added else learner(norm)
+            each = [test(one, theta, pool, jax.random.key(1)).per_episode for theta in thetas]
+            row = {"norm": norm, **size, **shared_scores(each), **how, **added}
+            told = ", {support_copies} and {query_copies} copies by {vary}".format(**added) if added else ""
+            figure = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} %"
+            print(f"{title}, {ways}-way {k}-shot, norm {norm}{told}: {figure}", flush=True)
+            if added:
+                gain = over_shared_episodes([new - old for new, old in zip(each, without, strict=True)])
+                row |= {"gain": gain["mean"], "gain_ci95": gain["ci95"]}
+            without = each
+            rows.append(row)
     return rows
+
+
+def shared_scores(each: Sequence[np.ndarray]) -> dict[str, Any]:
+    """accuracy and ci95 of networks' scores of the same episodes, and "seeds" where there are several networks."""
+    seen = over_shared_episodes(each)
+    figures = {"accuracy": seen["mean"], "ci95": seen["ci95"]}
+    return figures | ({"seeds": seen["seeds"]} if len(each) > 1 else {})
 
 
 def read_rows(path: Path, name: str) -> list[dict[str, Any]]:

@@ -1,13 +1,14 @@
 """Networks and learners made from a run's settings."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mtl_jax import learners, models
 from mtl_jax.app import own_code
 from mtl_jax.app.methods import find_method
 from mtl_jax.app.settings import Settings
+from mtl_jax.learners.copies import with_copies
 from mtl_jax.learners.ensemble import ensemble as predict_together
 from mtl_jax.types import Array, Learner, Model
 
@@ -51,7 +52,12 @@ def _own_network(place: str, ways: int | None, maps: bool, width: int | None, no
 
 
 def build_learner(
-    settings: Settings, ways: int | None = None, progress: Any = None, counted: bool = False, ensemble: int = 1
+    settings: Settings,
+    ways: int | None = None,
+    progress: Any = None,
+    counted: bool = False,
+    ensemble: int = 1,
+    copies: Mapping[str, Any] | None = None,
 ) -> Learner:
     """The run's learner, for tasks of `ways` classes; those of its training unless given.
 
@@ -61,6 +67,7 @@ def build_learner(
         progress: the fraction of the run that is done, for a method that changes over it; its end unless given.
         counted: whether the learner, where it can, counts the ways of each task, which differ.
         ensemble: how many networks are to predict together.
+        copies: {"vary", "support_copies", "query_copies"}: of each image at test, see `learners.copies.with_copies`.
 
     Raises:
         ValueError: ways that its head does not have, or a setting out of the factory's range.
@@ -83,7 +90,8 @@ def build_learner(
         raise ValueError(
             f"{settings.learner} gives {type(learner).__name__}, not a Learner(init, adapt, predict, loss)"
         )
-    return learner if ensemble == 1 else predict_together(learner)
+    learner = learner if ensemble == 1 else predict_together(learner)
+    return with_copies(learner, **copies) if copies else learner
 
 
 def over_the_run(settings: Settings) -> Learner | Callable[[Array], Learner]:

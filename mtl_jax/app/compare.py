@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_jax.app import frozen, options, runs
+from mtl_jax.app.copies import HELP, in_words
 from mtl_jax.app.evaluation import SIZES, Measured, add_episodes, check_image_size, measure, plain
 from mtl_jax.app.options import Parser
 
@@ -32,6 +33,8 @@ def compare(args: Namespace) -> None:
         raise ValueError("one run has nothing to be compared with: give two or more, or see mtl-jax eval")
     check_image_size(args, args.folders)
     shared = _shared(args) | ({"ensemble": args.ensemble} if args.ensemble > 1 else {})
+    numbers = {name: getattr(args, name) for name in HELP}
+    shared |= numbers if any(numbers.values()) else {}
     measured = [measure(folder, args) for folder in args.folders]
     first, *others = measured
     for folder, other in zip(args.folders[1:], others, strict=True):
@@ -55,6 +58,8 @@ def compare(args: Namespace) -> None:
     about = "{ways}-way {shots}-shot on {dataset} ({split}, {episodes} episodes, seed {seed}), 95 % intervals".format(
         **shared
     )
+    if ways_to_vary := dict.fromkeys(m.result["vary"] for m in measured if "vary" in m.result):
+        about += in_words({**numbers, "vary": ", ".join(ways_to_vary)})
     about += f", the {args.ensemble} best checkpoints of each together" if args.ensemble > 1 else ""
     print((_markdown if args.markdown else _latex if args.latex else _text)(cells, about))
 
@@ -85,7 +90,8 @@ def _shared(args: Namespace) -> dict[str, Any]:
 
 
 def _facts(measured: Measured) -> dict[str, Any]:
-    return {k: measured.result[k] for k in ("learner", "norm", "inner_steps", "accuracy", "ci95")}
+    wanted = ("learner", "norm", "inner_steps", "vary", "accuracy", "ci95")
+    return {k: measured.result[k] for k in wanted if k in measured.result}
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

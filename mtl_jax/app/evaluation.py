@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtl_jax.app import frozen, methods, options, runs
+from mtl_jax.app.copies import add_copies, copies_of, in_words
 from mtl_jax.app.options import Parser
 from mtl_jax.app.settings import Settings
 
@@ -56,6 +57,7 @@ def add_episodes(parser: Parser, whose: str) -> None:
     several = options.count("ensemble", 1000)
     text = "average the probabilities of a run's N best checkpoints, as many as its --keep-best kept (default: 1)"
     parser.add_argument("--ensemble", type=several, default=1, metavar="N", help=text)
+    add_copies(parser)
     options.add_norm(parser, "each run's" if "runs" in whose else whose)
     side = options.count("image_size", 4096)
     parser.add_argument("--image-size", type=side, default=SUPPRESS, metavar="N", help="a backbone's pixels of a side")
@@ -75,6 +77,8 @@ def evaluate(args: Namespace) -> None:
     text += percent(seen.accuracy, seen.ci95)
     if "ensemble" in result:
         text += f" (the {result['ensemble']} best checkpoints together)"
+    if "vary" in result:
+        text += in_words(result)
     if result.get("transductive"):
         text += " (transductive: all queries of an episode at once)"
     if args.per_class:
@@ -108,11 +112,12 @@ def measure(folder: Path, args: Namespace) -> Measured:
     from mtl_jax.run.progress import announce
 
     pool = runs.load_pool(settings, args.split, dataset)
-    if note := methods.note_on_shots(trained, [shots]):
+    if note := methods.note_on_shots(trained, [shots * (1 + args.support_copies)]):
         log.warning(note)
     if alone:
         settings = methods.change(settings, image_shape=pool.input_shape)
-    learner = build_learner(settings, ways, ensemble=args.ensemble)
+    copies = copies_of(settings, given)
+    learner = build_learner(settings, ways, ensemble=args.ensemble, copies=copies)
     theta = frozen.fresh_theta(settings) if alone else runs.load_theta(folder, trained, args.ensemble)
     chunk = args.task_chunk or settings.run.task_chunk
     if chunk is None and jax.default_backend() != "cpu":
@@ -136,6 +141,8 @@ def measure(folder: Path, args: Namespace) -> Measured:
     }
     if args.ensemble > 1:
         result["ensemble"] = args.ensemble
+    if copies:
+        result |= copies
     if methods.find_method(settings.learner).transductive:  # which the network's norm does not tell
         result["transductive"] = True
     return Measured(result, seen, (tuple(pool.names), tuple(jax.device_get(pool.count).tolist())))

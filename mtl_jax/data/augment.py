@@ -104,6 +104,20 @@ def distort(key: Array, x: Array) -> Array:
     return jnp.stack([at(x[..., c].astype(dtype)) for c in range(x.shape[2])], -1).astype(x.dtype)
 
 
+VARIATIONS = {"flip_crop": flip_crop, "affine": distort}  # of one image: what copies of it differ by
+
+
+def variation_of(augment: str | None) -> str | None:
+    """Which of VARIATIONS an augmentation does to each image; None where it does neither."""
+    return "flip_crop" if augment in CROPPED else "affine" if augment in DISTORTED else None
+
+
+def check_varied(x: Array) -> None:
+    """Raise ValueError unless x are images [n, height, width, 1 or 3] of floats, as VARIATIONS take them."""
+    if x.ndim != 4 or x.shape[3] not in (1, 3) or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"copies are of images [n, height, width, 1 or 3] of floats, not {x.dtype} {list(x.shape)}")
+
+
 def vary(keys: Array, x: Array, augment: str, turns: Array) -> Array:
     """Inputs as a network takes them (`to_float`), each image varied at random as `augment` says; its turns apart.
 

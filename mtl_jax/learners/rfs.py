@@ -33,8 +33,8 @@ def rfs(
 
     Reference: Tian, Wang, Krishnan, Tenenbaum and Isola 2020, arXiv 2003.11539.
 
-    Note: without the paper's self-distillation, a second training towards the first network's outputs, and without the
-    five augmented copies of the support set that the authors' code adds at test.
+    Note: without the paper's self-distillation, a second training towards the first network's outputs. The augmented
+    copies of the support set that the authors' code takes at test are `learners.copies.with_copies`.
     """
     check_counts(inner_steps=inner_steps)
     net = feature_network(net, "rfs")

@@ -1,0 +1,55 @@
+"""Augmented copies at test: what they are worth to networks that are trained already, paired episode by episode.
+
+Papers: Tian et al. 2020, arXiv 2003.11539, whose code adds five augmented copies of each support image; the others
+    test without, so that no figure of this is their protocol's.
+Command: python experiments/with_copies.py RUN [--dataset NAME] [--vary flip_crop|affine] [--support-copies 9]
+    [--query-copies 0] [--ways 5] [--shots 1 5] [--as-many] [--out runs/with_copies]; RUN is a run's folder, or the name
+    of weights that come with the package
+Setting: 1,000 test episodes of 15 queries, or of as many as shots (--as-many, transductive), each tested without copies
+    and with them; both norms. Copies differ as images did in training: mirrored and cropped (flip_crop), or turned,
+    stretched, sheared and moved a little (affine). How many was chosen on validation classes.
+Result: in docs/results.md.
+"""
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+from tools import commit, one_line, score_run
+
+from mtl_jax.app.copies import add_copies, copies_of
+from mtl_jax.app.runs import read_settings
+from mtl_jax.run.backend import configure_cpu
+from mtl_jax.run.metrics import write_json
+
+
+def main() -> None:
+    """Test a network without and with copies, and leave result.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("--dataset", help="test here (default: the run's)")
+    parser.add_argument("--ways", type=int, nargs="+", default=[5])
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--episodes", type=int, default=1000)
+    parser.add_argument("--as-many", action="store_true", help="as many queries as shots, transductive")
+    parser.add_argument("--out", type=Path, default=Path("runs/with_copies"))
+    add_copies(parser)
+    parser.set_defaults(support_copies=9)
+    args = parser.parse_args()
+    configure_cpu()
+    at = commit()
+    with one_line(parser):
+        settings = read_settings(args.run)
+        copies = copies_of(settings, vars(args))
+        rows = []
+        for ways, shots in product(args.ways, args.shots):
+            own = {"queries": shots, "norms": ("transductive",)} if args.as_many else {}
+            size = {"ways": ways, "shots": (shots,), "episodes": args.episodes, "copies": copies}
+            rows += score_run(args.run, args.dataset, **size, **own)
+    about = {"experiment": "with_copies", "setting": f"the network of {Path(args.run).name}", "commit": at}
+    write_json(args.out / "result.json", about | {"learner": settings.learner, "test": rows})
+    print(args.out / "result.json")
+
+
+if __name__ == "__main__":
+    main()
