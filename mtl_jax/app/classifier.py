@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,13 @@ class Classifier(NamedTuple):
     normalised_by: Callable[[np.ndarray], "Classifier"] | None = None
 
 
-def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = False) -> Classifier:
+def of_run(
+    settings: Settings,
+    theta: PyTree,
+    known: Support,
+    invert: bool = False,
+    copies: Mapping[str, Any] | None = None,
+) -> Classifier:
     """Adapt a run's learner to a support set.
 
     Args:
@@ -63,12 +69,14 @@ def of_run(settings: Settings, theta: PyTree, known: Support, invert: bool = Fal
         theta: the run's meta-learned parameters.
         known: the support set, of `image_shape_of(settings)`.
         invert: turn dark ink on light ground into the light on dark that glyphs and omniglot have.
+        copies: augmented ones of each support image, as `build_learner` takes them.
 
     Raises:
         ValueError: ways that the run's head does not have.
     """
-    learner, method = build_learner(settings, len(known.names)), find_method(settings.learner)
-    if note := note_on_shots(settings, np.bincount(known.labels).tolist()):
+    learner, method = build_learner(settings, len(known.names), copies=copies), find_method(settings.learner)
+    each = 1 + copies["support_copies"] if copies else 1
+    if note := note_on_shots(settings, (each * np.bincount(known.labels)).tolist()):
         log.warning(note)
     by_moments = settings.network.norm == "transductive"
     together = by_moments or method.transductive

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtl_jax.app import frozen, methods, options, runs
+from mtl_jax.app.copies import add_copies, copies_of
 from mtl_jax.app.export import is_exported
 from mtl_jax.app.options import Parser
 
@@ -67,6 +68,7 @@ def add_adapting(parser: Parser, norm: bool = True) -> None:
     text = "parts of the support set that are left out in turn, to say how good to expect; 0 for none "
     text += "(default: as many as the largest class has images, 10 at most)"
     parser.add_argument("--folds", type=parts, default=SUPPRESS, metavar="N", help=text)
+    add_copies(parser, "support_copies")
     if norm:
         options.add_norm(parser, "support, where the run has transductive: each image is then on its own")
 
@@ -150,6 +152,8 @@ def find_source(run: str, args: Namespace, alone: bool = True) -> Source:
     if frozen.is_backbone(run):
         if alone and (hasattr(args, "norm") or args.invert):
             raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm and --invert out")
+        if alone and (args.support_copies or hasattr(args, "vary")):
+            raise ValueError(f"copies are for a run that was trained on images, not for {run}: leave them out")
         if alone and getattr(args, "folds", None):
             raise ValueError(
                 "a backbone's images are each left out alone: leave --folds out, or give 0 for no estimate"
@@ -162,9 +166,10 @@ def find_source(run: str, args: Namespace, alone: bool = True) -> Source:
     usual = "support" if trained.network.norm == "transductive" else trained.network.norm
     settings = methods.change(trained, norm=getattr(args, "norm", usual))
     size, _, channels = image_shape_of(settings)
+    copies = copies_of(settings, vars(args))
 
     def adapt(known: "Support") -> "Classifier":
-        return of_run(settings, runs.load_theta(run, trained), known, args.invert)
+        return of_run(settings, runs.load_theta(run, trained), known, args.invert, copies)
 
     note = (
         "each image is normalised by the support set's moments (--norm transductive: by those of all images asked for)"
@@ -266,7 +271,7 @@ def _adapted(args: Namespace) -> "tuple[list[Candidate], Queries]":
 def _exported(args: Namespace) -> "tuple[list[Candidate], Queries]":
     from mtl_jax.app.export import load_exported
 
-    for name in ("support", "invert", "norm", "image_size", "folds", "choose"):
+    for name in ("support", "invert", "norm", "image_size", "folds", "choose", "support_copies", "vary"):
         if getattr(args, name, None) not in (None, False, []):
             flag = name.replace("_", "-")
             raise ValueError(f"{args.run} is exported, its support set and settings inside: leave --{flag} out")

@@ -15,11 +15,11 @@ HELP = {
 VARIATIONS = ("flip_crop", "affine")  # data.augment's; help answers without jax
 
 
-def add_copies(parser: Parser) -> None:
-    """--support-copies, --query-copies and --vary."""
-    for name, about in HELP.items():
+def add_copies(parser: Parser, *names: str) -> None:
+    """--vary and, unless `names` has some of them alone, --support-copies and --query-copies."""
+    for name in names or HELP:
         number = options.value_of(name, int, {"least": 0, "most": 1000})
-        parser.add_argument(f"--{name.replace('_', '-')}", type=number, default=0, metavar="N", help=about)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=number, default=0, metavar="N", help=HELP[name])
     how = options.value_of("vary", str, {"choices": VARIATIONS})
     text = "how copies differ (default: as images did in the run's training)"
     parser.add_argument("--vary", type=how, default=SUPPRESS, metavar="|".join(VARIATIONS), help=text)

@@ -8,8 +8,9 @@ import pytest
 from command_line import mtl_jax
 
 from mtl_jax import datasets, evaluate
-from mtl_jax.app import copies
+from mtl_jax.app import classifier, copies
 from mtl_jax.app.methods import resolve_settings
+from mtl_jax.app.pictures import Support
 from mtl_jax.app.runs import load_run
 from mtl_jax.data.augment import VARIATIONS
 from mtl_jax.learners.copies import with_copies
@@ -69,6 +70,28 @@ def test_compare_says_how_each_run_s_copies_vary(run, data, tmp_path, capfd):
     assert [row["vary"] for row in said["runs"]] == ["flip_crop", "affine"]
     assert mtl_jax(*asked) == 0
     assert "augmented copies (flip_crop, affine): 1 of each support image" in capfd.readouterr().out
+
+
+def test_pictures_are_classified_by_copies_of_the_support_set_too(run):
+    settings, learner, theta = load_run(run)
+    x = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)
+    labels = np.arange(6, dtype=np.int32) % 3
+    asked = {"vary": "flip_crop", "support_copies": 2, "query_copies": 0}
+    known = Support(x[:6], labels, ("a", "b", "c"), (), ())
+    made = classifier.of_run(settings, theta, known, copies=asked)
+    seen, _ = classifier.run(made, x[6:])
+    more = with_copies(learner, **asked)
+    scaled = x.astype(np.float32) / 255
+    expected = more.predict(theta, more.adapt(theta, scaled[:6], labels), scaled[6:])
+    np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-5)
+    plain, _ = classifier.run(classifier.of_run(settings, theta, known), x[6:])
+    assert np.abs(seen - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize("given", [("--support-copies", 2), ("--vary", "affine")])
+def test_a_backbone_alone_takes_no_copies(given, tmp_path, capfd):
+    assert mtl_jax("predict", "lite0", "--support", tmp_path, "--query", tmp_path, *given) == 2
+    assert "copies are for a run that was trained on images, not for lite0" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
