@@ -3,7 +3,8 @@
 Papers: Tian et al. 2020, arXiv 2003.11539, whose code adds five augmented copies of each support image; the others
     test without, so that no figure of this is their protocol's.
 Command: python experiments/with_copies.py RUN [--dataset NAME] [--vary flip_crop|affine] [--support-copies 9]
-    [--query-copies 0] [--ways 5] [--shots 1 5] [--as-many] [--out runs/with_copies]; RUN is a run's folder, or the name
+    [--query-copies 0] [--ways 5] [--shots 1 5] [--norms transductive support] [--as-many]
+    [--out runs/with_copies]; RUN is a run's folder, or the name
     of weights that come with the package
 Setting: 1,000 test episodes of 15 queries, or of as many as shots (--as-many, transductive), each tested without copies
     and with them; both norms. Copies differ as images did in training: mirrored and cropped (flip_crop), or turned,
@@ -19,6 +20,7 @@ from tools import commit, one_line, score_run
 
 from mtl_jax.app.copies import add_copies, copies_of
 from mtl_jax.app.runs import read_settings
+from mtl_jax.app.settings import NORMS
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import write_json
 
@@ -31,6 +33,7 @@ def main() -> None:
     parser.add_argument("--ways", type=int, nargs="+", default=[5])
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--episodes", type=int, default=1000)
+    parser.add_argument("--norms", nargs="+", choices=NORMS, default=["transductive", "support"])
     parser.add_argument("--as-many", action="store_true", help="as many queries as shots, transductive")
     parser.add_argument("--out", type=Path, default=Path("runs/with_copies"))
     add_copies(parser)
@@ -43,7 +46,7 @@ def main() -> None:
         copies = copies_of(settings, vars(args))
         rows = []
         for ways, shots in product(args.ways, args.shots):
-            own = {"queries": shots, "norms": ("transductive",)} if args.as_many else {}
+            own = {"queries": shots, "norms": ("transductive",)} if args.as_many else {"norms": args.norms}
             size = {"ways": ways, "shots": (shots,), "episodes": args.episodes, "copies": copies}
             rows += score_run(args.run, args.dataset, **size, **own)
     about = {"experiment": "with_copies", "setting": f"the network of {Path(args.run).name}", "commit": at}
