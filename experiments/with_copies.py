@@ -1,15 +1,20 @@
 """Augmented copies at test: what they are worth to networks that are trained already, paired episode by episode.
 
-Papers: Tian et al. 2020, arXiv 2003.11539, whose code adds five augmented copies of each support image; the others
-    test without, so that no figure of this is their protocol's.
+Papers: Tian et al. 2020, arXiv 2003.11539, whose code takes five augmented copies of each support image; the others
+    test without, so that these figures are not by their protocols, and stand here alone.
 Command: python experiments/with_copies.py RUN [--dataset NAME] [--vary flip_crop|affine] [--support-copies 9]
-    [--query-copies 0] [--ways 5] [--shots 1 5] [--norms transductive support] [--as-many]
-    [--out runs/with_copies]; RUN is a run's folder, or the name
-    of weights that come with the package
+    [--query-copies 0] [--ways 5] [--shots 1 5] [--norms transductive support] [--as-many] [--out runs/with_copies]; RUN
+    is a run's folder, or the name of weights that come with the package
 Setting: 1,000 test episodes of 15 queries, or of as many as shots (--as-many, transductive), each tested without copies
-    and with them; both norms. Copies differ as images did in training: mirrored and cropped (flip_crop), or turned,
-    stretched, sheared and moved a little (affine). How many was chosen on validation classes.
-Result: in docs/results.md.
+    and with them. Copies differ as images did in training: mirrored and cropped (flip_crop), or turned, stretched,
+    sheared and moved a little (affine). Their numbers were chosen on validation classes (300 episodes).
+Result: in docs/results.md. On validation classes, transductive, 5-way: R2-D2 on CIFAR-FS at 1 shot +1.1 ± 0.6 by 9
+    copies of the support set, 1.0 by 19, 1.4 by 9 and 4 of each query; at 5 shots -0.8 ± 0.5 by 9 and -0.2 by 4 (its
+    ridge is of a fixed weight, and more images make it less), +0.6 by 4 of each query alone, +1.0 ± 0.5 with 1 of the
+    support set. protonet-cifar_fs at 1 shot +0.2 by 1, 1.3 by 4, 1.4 ± 0.6 by 9 of the support set; 0.6 by plain mirror
+    images. RFS on mini-ImageNet (42 pixels) +0.9 ± 0.5 by 9. protonet-omniglot at 20 ways and 1 shot +0.2 by 4,
+    0.4 ± 0.2 by 9, 0.4 by 9 of the queries too. By 9 copies of a 1-shot support set an episode takes 1.3 to 2 times as
+    long; each copy of the queries adds its whole time again.
 """
 
 import argparse
@@ -50,7 +55,8 @@ def main() -> None:
             size = {"ways": ways, "shots": (shots,), "episodes": args.episodes, "copies": copies}
             rows += score_run(args.run, args.dataset, **size, **own)
     about = {"experiment": "with_copies", "setting": f"the network of {Path(args.run).name}", "commit": at}
-    write_json(args.out / "result.json", about | {"learner": settings.learner, "test": rows})
+    about |= {"learner": settings.learner, "dataset": args.dataset or settings.task.dataset}
+    write_json(args.out / "result.json", about | {"test": rows})
     print(args.out / "result.json")
 
 

@@ -34,6 +34,7 @@ def test_copies_are_tested_beside_none_and_what_they_gain_is_paired(run, tmp_pat
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     plain, more = record["test"]
     assert (record["experiment"], record["learner"]) == ("with_copies", "protonet")
+    assert record["dataset"] == f"npz:{tmp_path / 'data.npz'}"
     assert (plain["norm"], plain["queries"], more["queries"]) == ("transductive", 1, 1)
     assert "vary" not in plain
     assert (more["vary"], more["support_copies"], more["query_copies"]) == ("affine", 2, 0)
