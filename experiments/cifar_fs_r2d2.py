@@ -10,16 +10,17 @@ Setting: Bertinetto's split, 32x32x3, flips and padded crops in training, conv4-
     with the package), each step one 20-way episode of 5 queries, 1-shot or 5-shot, the 3 best validations (20-way
     1-shot) kept. rotated: as from_protonet, with the three other rotations of each class as classes too, 9,000 steps,
     the best validation kept. paper: 20-way 5-shot, 15 queries, for an accelerator; not run.
-Result: cpu: 1 shot 57.05 ± 0.72 % (norm transductive), 54.25 ± 0.69 % (support); 5 shots 73.29 ± 0.57 %, 72.49 ± 0.57
-    %; 58 minutes of training on one of two shared CPU cores, in two goes: 4,000 steps with the cosine of 4,000 (54.56
-    % at 1 shot), then on to 12,000 with that of 12,000. from_protonet: 14 minutes, in docs/results.md; validation rose
-    to the end (29.8 to 32.7 % of 20 ways), and the three checkpoints together are worth no more than the best. 9,000
-    steps more from there (--setting from_protonet --init its folder --steps 9000): 28 minutes, in docs/results.md;
-    validation is level at 32.5 % of 20 ways over the last 2,000 steps, at 56 % on training episodes: what is missing is
-    variety. rotated: 50 minutes on a slower machine, beside the tests; validation is level at 32.2 % over the last
-    2,000 steps, at 48 % on training episodes of 20 turned classes. As good as the two of before together, which had
-    13,000 steps: turned classes take the place of steps, and do not lift the limit. By augmented copies at test
-    (with_copies.py) the two together have 60.57 ± 0.72 % and 75.12 ± 0.57 %. paper: not run.
+Result: cpu: 1 shot 57.05 ± 0.72 % (norm transductive), 54.25 ± 0.69 % (support); 5 shots 73.29 ± 0.57 %,
+    72.49 ± 0.57 %; 58 minutes of training on one of two shared CPU cores, in two goes: 4,000 steps with the cosine of
+    4,000 (54.56 % at 1 shot), then on to 12,000 with that of 12,000. from_protonet: 14 minutes, in docs/results.md;
+    validation rose to the end (29.8 to 32.7 % of 20 ways), and the three checkpoints together are worth no more than
+    the best. 9,000 steps more from there (--setting from_protonet --init its folder --steps 9000): 28 minutes, in
+    docs/results.md; validation is level at 32.5 % of 20 ways over the last 2,000 steps, at 56 % on training episodes:
+    what is missing is variety. rotated: 50 minutes on a slower machine, beside the tests; validation is level at 32.2 %
+    over the last 2,000 steps, at 48 % on training episodes of 20 turned classes. As good as the two of before together,
+    which had 13,000 steps: turned classes take the place of steps, and do not lift the limit. By augmented copies at
+    test (with_copies.py) the network of 13,000 steps has 60.57 ± 0.72 % (3 checkpoints) and 75.12 ± 0.57 % (the best).
+    paper: not run.
 """
 
 from tools import publish

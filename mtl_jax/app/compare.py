@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mtl_jax.app import frozen, options, runs
-from mtl_jax.app.copies import HELP, in_words
-from mtl_jax.app.evaluation import SIZES, Measured, add_episodes, check_image_size, measure, plain
+from mtl_jax.app.copies import HELP, copies_of, in_words
+from mtl_jax.app.evaluation import SIZES, Measured, add_episodes, check_image_size, measure, plain, settings_of
 from mtl_jax.app.options import Parser
 
 HEAD = ("run", "learner", "norm", "accuracy (%)", "minus the first")
@@ -35,6 +35,8 @@ def compare(args: Namespace) -> None:
     shared = _shared(args) | ({"ensemble": args.ensemble} if args.ensemble > 1 else {})
     numbers = {name: getattr(args, name) for name in HELP}
     shared |= numbers if any(numbers.values()) else {}
+    for folder in args.folders:
+        copies_of(settings_of(folder, vars(args)), vars(args))  # refused before the first is measured
     measured = [measure(folder, args) for folder in args.folders]
     first, *others = measured
     for folder, other in zip(args.folders[1:], others, strict=True):

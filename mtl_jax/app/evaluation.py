@@ -97,14 +97,14 @@ def measure(folder: Path, args: Namespace) -> Measured:
     """Evaluate a run on the episodes that the options say, its own settings where they say nothing."""
     given = vars(args)
     alone = frozen.is_backbone(str(folder))
-    trained = _untrained(str(folder), given) if alone else runs.read_settings(folder)
-    settings = trained
+    settings = trained = settings_of(folder, given)
     if "inner_steps" in given:
         settings = methods.with_test_steps(settings, args.inner_steps)
     if "norm" in given:
         settings = methods.change(settings, norm=args.norm)
     ways, shots, queries = (given.get(k, getattr(trained.task, k)) for k in SIZES)
     dataset = given.get("dataset", trained.task.dataset)
+    copies = copies_of(settings, given)  # refused before a backbone's features are made
     import jax
 
     from mtl_jax.app.build import build_learner
@@ -116,7 +116,6 @@ def measure(folder: Path, args: Namespace) -> Measured:
         log.warning(note)
     if alone:
         settings = methods.change(settings, image_shape=pool.input_shape)
-    copies = copies_of(settings, given)
     learner = build_learner(settings, ways, ensemble=args.ensemble, copies=copies)
     theta = frozen.fresh_theta(settings) if alone else runs.load_theta(folder, trained, args.ensemble)
     chunk = args.task_chunk or settings.run.task_chunk
@@ -146,6 +145,11 @@ def measure(folder: Path, args: Namespace) -> Measured:
     if methods.find_method(settings.learner).transductive:  # which the network's norm does not tell
         result["transductive"] = True
     return Measured(result, seen, (tuple(pool.names), tuple(jax.device_get(pool.count).tolist())))
+
+
+def settings_of(folder: Path, given: Mapping[str, Any]) -> Settings:
+    """A run's settings, or those of a frozen backbone's head for the task that is asked for."""
+    return _untrained(str(folder), given) if frozen.is_backbone(str(folder)) else runs.read_settings(folder)
 
 
 def _untrained(name: str, given: Mapping[str, Any]) -> Settings:

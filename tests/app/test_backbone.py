@@ -64,6 +64,14 @@ def test_train_eval_and_predict_over_cached_features(photos, tmp_path, capsys, m
     assert "own stored moments" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["eval lite0", "compare lite0:rfs lite0"])
+def test_copies_are_refused_before_features_are_made(command, photos, made, capsys):
+    place = ("--dataset", f"folder:{photos}", "--image-size", 8, "--ways", 2, "--queries", 2)
+    assert mtl_jax(*command.split(), *place, "--support-copies", 2) == 2
+    assert "a backbone's features are made once: leave --support-copies out" in capsys.readouterr().err
+    assert made == []
+
+
 def test_a_transductive_method_says_so_beside_its_norm(photos, tmp_path, capsys):
     assert train(photos, tmp_path / "run", "bdcspn") == 0
     assert json.loads((tmp_path / "run" / "result.json").read_text())["transductive"] is True
