@@ -49,7 +49,8 @@ def main() -> None:
     at = commit()
     with one_line(parser):
         settings = read_settings(args.run)
-        copies = copies_of(settings, vars(args))
+        if not (copies := copies_of(settings, vars(args))):
+            raise ValueError("no copies are asked for: give --support-copies N or --query-copies N")
         rows = []
         for ways, shots in product(args.ways, args.shots):
             own = {"queries": shots, "norms": ("transductive",)} if args.as_many else {"norms": args.norms}

@@ -47,6 +47,14 @@ def test_copies_are_tested_beside_none_and_what_they_gain_is_paired(run, tmp_pat
     assert f"3-way 1-shot, 1 queries, transductive {100 * more['gain']:+.2f}" in page[-1]
 
 
+def test_no_copies_are_refused_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["experiment", "protonet-glyphs", "--support-copies", "0"])
+    with pytest.raises(SystemExit) as end:
+        with_copies.main()
+    assert end.value.code == 2
+    assert "no copies are asked for: give --support-copies N" in capsys.readouterr().err
+
+
 def test_figures_with_copies_stay_out_of_the_papers_table():
     size = {"norm": "transductive", "ways": 5, "shots": 5, "queries": 5, "ci95": 0.002}
     added = {"accuracy": 0.99, "vary": "affine", "support_copies": 9, "query_copies": 0, "gain": 0.1, "gain_ci95": 0.01}
