@@ -54,9 +54,9 @@ The best network for each figure that a paper prints, transductive, as the paper
 queries per class. On Omniglot, methods with an inner loop are tested with as many queries as shots (upright; MAML's
 authors turn the test classes, which is easier), prototypical and relation networks on turned classes too; "-" where no
 record has that. Where several networks were tested, these are the best of them on the test classes: the sections below
-have them all; those of mtl on FC100, over three seeds, stand there alone, and those with augmented copies at test
-under "with copies". "Reached" where the interval holds the
-paper's figure or lies above it.
+have them all; those of mtl on FC100, over three seeds, stand there alone, as do those with augmented copies at test,
+beside the same network without, which counts here. "Reached" where the interval holds the paper's figure or lies above
+it.
 
 | method | data | ways, shots | paper | as it tests | reached | record | 15 upright queries | record |
 |---|---|---|---|---|---|---|---|---|"""
@@ -86,11 +86,9 @@ def beside_papers(records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     best: dict[tuple, tuple[float, float, str, str]] = {}  # by size and test: accuracy, interval, both, record
     none = (0.0, 0.0, "-", "-")
     for name, record in records.items():
-        for method, target, augment, ways, shots, queries, several, copies, norms in scores(
-            record, data_of(name, record)
-        ):
+        for method, target, augment, *size, several, copies, norms in scores(record, data_of(name, record)):
             if (row := norms.get("transductive")) and not copies:
-                place = (method, target, ways, shots, queries, augment)
+                place = (method, target, *size, augment)
                 of = name.replace("_", " ") + (f", {several} checkpoints" if several > 1 else "")
                 seen = (row["accuracy"], row["ci95"], score(row), of)
                 best[place] = max(best.get(place, seen), seen)

@@ -17,6 +17,7 @@ import numpy as np
 
 from mtl_jax import ClassPool, Learner, evaluate
 from mtl_jax.app.build import build_learner
+from mtl_jax.app.copies import in_words
 from mtl_jax.app.launch import launch
 from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
@@ -243,9 +244,8 @@ def score_rows(
             one = with_copies(learner(norm), **added) if added else learner(norm)
             each = [test(one, theta, pool, jax.random.key(1)).per_episode for theta in thetas]
             row = {"norm": norm, **size, **shared_scores(each), **how, **added}
-            told = ", {support_copies} and {query_copies} copies by {vary}".format(**added) if added else ""
-            figure = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} %"
-            print(f"{title}, {ways}-way {k}-shot, norm {norm}{told}: {figure}", flush=True)
+            figure = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} %" + (in_words(added) if added else "")
+            print(f"{title}, {ways}-way {k}-shot, norm {norm}: {figure}", flush=True)
             if added:
                 gain = over_shared_episodes([new - old for new, old in zip(each, without, strict=True)])
                 row |= {"gain": gain["mean"], "gain_ci95": gain["ci95"]}

@@ -33,10 +33,9 @@ def compare(args: Namespace) -> None:
         raise ValueError("one run has nothing to be compared with: give two or more, or see mtl-jax eval")
     check_image_size(args, args.folders)
     shared = _shared(args) | ({"ensemble": args.ensemble} if args.ensemble > 1 else {})
-    numbers = {name: getattr(args, name) for name in HELP}
-    shared |= numbers if any(numbers.values()) else {}
-    for folder in args.folders:
-        copies_of(settings_of(folder, vars(args)), vars(args))  # refused before the first is measured
+    # refused before the first is measured
+    copies = [copies_of(settings_of(folder, vars(args)), vars(args)) for folder in args.folders]
+    shared |= {name: copies[0][name] for name in HELP if name in copies[0]}
     measured = [measure(folder, args) for folder in args.folders]
     first, *others = measured
     for folder, other in zip(args.folders[1:], others, strict=True):
@@ -60,8 +59,8 @@ def compare(args: Namespace) -> None:
     about = "{ways}-way {shots}-shot on {dataset} ({split}, {episodes} episodes, seed {seed}), 95 % intervals".format(
         **shared
     )
-    if ways_to_vary := dict.fromkeys(m.result["vary"] for m in measured if "vary" in m.result):
-        about += in_words({**numbers, "vary": ", ".join(ways_to_vary)})
+    if copies[0]:  # then all have some, in as many copies
+        about += in_words({**copies[0], "vary": ", ".join(dict.fromkeys(each["vary"] for each in copies))})
     about += f", the {args.ensemble} best checkpoints of each together" if args.ensemble > 1 else ""
     print((_markdown if args.markdown else _latex if args.latex else _text)(cells, about))
 

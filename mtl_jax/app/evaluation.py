@@ -140,8 +140,7 @@ def measure(folder: Path, args: Namespace) -> Measured:
     }
     if args.ensemble > 1:
         result["ensemble"] = args.ensemble
-    if copies:
-        result |= copies
+    result |= copies
     if methods.find_method(settings.learner).transductive:  # which the network's norm does not tell
         result["transductive"] = True
     return Measured(result, seen, (tuple(pool.names), tuple(jax.device_get(pool.count).tolist())))

@@ -112,10 +112,10 @@ def variation_of(augment: str | None) -> str | None:
     return "flip_crop" if augment in CROPPED else "affine" if augment in DISTORTED else None
 
 
-def check_varied(x: Array) -> None:
-    """Raise ValueError unless x are images [n, height, width, 1 or 3] of floats, as VARIATIONS take them."""
+def check_images(what: str, x: Array) -> None:
+    """Raise ValueError unless x are images [n, height, width, 1 or 3] of floats, which `what` is of."""
     if x.ndim != 4 or x.shape[3] not in (1, 3) or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"copies are of images [n, height, width, 1 or 3] of floats, not {x.dtype} {list(x.shape)}")
+        raise ValueError(f"{what} are of images [n, height, width, 1 or 3] of floats, not {x.dtype} {list(x.shape)}")
 
 
 def vary(keys: Array, x: Array, augment: str, turns: Array) -> Array:
@@ -169,8 +169,7 @@ def change_colours(key: Array, x: Array) -> Array:
 
     Reference: Zhao et al. 2020, arXiv 2006.10738.
     """
-    if x.ndim != 4 or x.shape[3] not in (1, 3) or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"colours are of images [n, height, width, 1 or 3], not {x.dtype} {list(x.shape)}")
+    check_images("colours", x)
     shift, colour, contrast = jax.random.uniform(key, (3, len(x), 1, 1, 1), x.dtype)
     x = x + shift - 0.5
     grey = x.mean(-1, keepdims=True)

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.data.augment import VARIATIONS, check_varied
+from mtl_jax.data.augment import VARIATIONS, check_images
 from mtl_jax.learners.checks import check_counts, checked
-from mtl_jax.learners.objective import query_objective
+from mtl_jax.learners.objective import log_mean_probability, query_objective
 from mtl_jax.types import Array, Episode, Learner, PyTree
 
 
@@ -47,7 +47,7 @@ def with_copies(learner: Learner, vary: str, support_copies: int = 4, query_copi
 
     def several(seed: int, x: Array, number: int) -> Array:
         """x [n, ...] and copies of it, [1 + number, n, ...]."""
-        check_varied(x)
+        check_images("copies", x)
         keys = jax.random.split(jax.random.key(seed), (number, len(x)))
         return jnp.concatenate((x[None], jax.vmap(jax.vmap(one), (0, None))(keys, x)))
 
@@ -61,8 +61,7 @@ def with_copies(learner: Learner, vary: str, support_copies: int = 4, query_copi
         if not query_copies:
             return learner.predict(theta, phi, x)
         outputs = jax.lax.map(lambda x: learner.predict(theta, phi, x), several(1, x, query_copies))
-        shares = jax.nn.log_softmax(outputs, axis=-1)
-        return jax.nn.logsumexp(shares, axis=0) - jnp.log(jnp.asarray(len(shares), shares.dtype))
+        return log_mean_probability(outputs)
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
         phi = adapt(theta, episode.support_x, episode.support_y)

@@ -3,10 +3,9 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from mtl_jax.learners.checks import check_counts, checked, is_labels
-from mtl_jax.learners.objective import query_objective
+from mtl_jax.learners.objective import log_mean_probability, query_objective
 from mtl_jax.types import Array, Episode, Learner, PyTree
 
 
@@ -56,8 +55,7 @@ def ensemble(learner: Learner, members: int = 5) -> Learner:
         outputs = jax.vmap(learner.predict, (0, 0, None))(theta, phi.members, x)  # [members, n, ways]
         if isinstance(phi, Estimators):
             return outputs.mean(0)
-        shares = jax.nn.log_softmax(outputs, axis=-1)
-        return jax.nn.logsumexp(shares, axis=0) - jnp.log(jnp.asarray(len(shares), shares.dtype))
+        return log_mean_probability(outputs)
 
     def loss(theta: PyTree, episode: Episode) -> tuple[Array, dict[str, Array]]:
         phi = adapt(theta, episode.support_x, episode.support_y)

@@ -130,6 +130,12 @@ def never_absent(logits: Array, present: Array) -> Array:
     return jnp.where(present, jnp.maximum(logits, jnp.asarray(least / 2, logits.dtype)), least)
 
 
+def log_mean_probability(outputs: Array) -> Array:
+    """Logits [several, n, ways] of several predictions -> log of the mean of their probabilities, [n, ways]."""
+    shares = jax.nn.log_softmax(outputs, axis=-1)
+    return jax.nn.logsumexp(shares, axis=0) - jnp.log(jnp.asarray(len(shares), shares.dtype))
+
+
 def as_dtype(value: float | Array, dtype: jnp.dtype) -> float | Array:
     """A setting that may be an array of its own dtype, for arithmetic with arrays of this one."""
     return value.astype(dtype) if isinstance(value, jax.Array) else value
