@@ -17,7 +17,7 @@ from mtl_jax.app.methods import (
 )
 from mtl_jax.app.runs import changes, load_pool, load_theta, read_result, read_settings, seconds_so_far
 from mtl_jax.app.settings import Settings
-from mtl_jax.app.transfer import move_network
+from mtl_jax.app.transfer import check_start, move_network
 from mtl_jax.data import datasets, sources
 from mtl_jax.data.batches import batch_classes
 from mtl_jax.run import checkpoint
@@ -274,7 +274,9 @@ def _start(settings: Settings, config: dict[str, Any], out: Path, quiet: bool) -
         train_or_resume(resolve_settings(earlier), folder, quiet)
     else:
         return None
-    source = load_theta(folder, read_settings(folder))
+    of_source = read_settings(folder)
+    check_start(of, of_source.network)
+    source = load_theta(folder, of_source)
     key = jax.random.split(jax.random.key(settings.run.seed), 3)[0]  # the trainer's own for init
     assert settings.task.image_shape is not None
     x = jax.ShapeDtypeStruct((1, *settings.task.image_shape), settings.task.input_dtype)

@@ -1,7 +1,10 @@
 """move_network: start a learner from the network of another run."""
 
+from pathlib import Path
+
 import jax
 
+from mtl_jax.app.settings import NetworkSettings
 from mtl_jax.types import PyTree
 
 WRAPPERS = ("net", "frozen", "body")  # keys of theta under which a method with more than a network keeps it
@@ -40,6 +43,20 @@ def move_network(theta: PyTree, source: PyTree, head: bool = False) -> PyTree:
     whole = {**net, **new}
     moved = whole if where is None else {**theta, where: whole}
     return _move_head(moved, where, given.get(HEAD, source.get(HEAD))) if head else moved
+
+
+def check_start(here: NetworkSettings, there: NetworkSettings) -> None:
+    """ValueError where the weights of a run's network fit another one's by their shapes alone.
+
+    Strides have the kernels of max-pools, and features of one length may come from other backbones: such weights would
+    start a network that they are not of, in silence.
+    """
+    for name in ("downsample", "backbone"):
+        own, other = (getattr(of, name) for of in (here, there))
+        same_file = own and other and Path(own).resolve() == Path(other).resolve()
+        if own != other and not same_file:
+            said = f"{name} {other or 'none'} there and {own or 'none'} here"
+            raise ValueError(f"the run to start from is of another network: {said}; give both the same --{name}")
 
 
 def _move_head(theta: PyTree, where: str | None, head: PyTree | None) -> PyTree:

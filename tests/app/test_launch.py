@@ -148,11 +148,15 @@ def test_validation_on_fewer_classes_than_a_task_has_is_scored_as_eval_scores_it
         launch(small(f"folder:{fewer}", "maml", ways=4), tmp_path / "maml", quiet=True)
 
 
-@pytest.mark.parametrize("start", ["nowhere", "no_run", "other_width"])
+OTHERS = {"other_width": {"width": 6}, "strides": {"downsample": "stride"}}  # strides: of the same shapes
+
+
+@pytest.mark.parametrize("start", ["nowhere", "no_run", *OTHERS])
 def test_a_network_that_cannot_be_started_from_leaves_nothing_behind(data, tmp_path, start):
     (tmp_path / "no_run").mkdir()
     (tmp_path / "no_run" / "config.json").write_text("{}")
-    launch(small(data, "protonet", width=6), tmp_path / "other_width", quiet=True)
+    if start in OTHERS:
+        launch(small(data, "protonet", **OTHERS[start]), tmp_path / start, quiet=True)
     with pytest.raises((FileNotFoundError, ValueError), match=r"no config\.json|lacks learner|another network"):
         launch(small(data, "maml", init=str(tmp_path / start)), tmp_path / "run", quiet=True)
     assert not list(tmp_path.glob("run/**/*"))

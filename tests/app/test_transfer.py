@@ -1,12 +1,15 @@
 """A network moves from one method's theta to another's, whole or not at all."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mtl_jax import learners, models
-from mtl_jax.app.transfer import move_network
+from mtl_jax.app.settings import NetworkSettings
+from mtl_jax.app.transfer import check_start, move_network
 
 X = jnp.zeros((1, 16, 16, 1))
 
@@ -69,3 +72,17 @@ def test_a_head_that_does_not_fit_is_refused(target, ways, said):
     given = theta(learners.maml(models.conv4(ways, 4)) if ways else learners.protonet(models.conv4(None, 4)), 0)
     with pytest.raises(ValueError, match=said):
         move_network(theta(target, 1), given, head=True)
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ({"downsample": "stride"}, "downsample stride there and pool here; give both the same --downsample"),
+        ({"backbone": "lite0"}, "backbone lite0 there and none here; give both the same --backbone"),
+    ],
+)
+def test_weights_that_fit_another_network_by_their_shapes_alone_are_refused(there, said):
+    own = NetworkSettings(downsample="pool")
+    check_start(own, replace(own, norm="support"))
+    with pytest.raises(ValueError, match=said):
+        check_start(own, replace(own, **there))
