@@ -1,4 +1,4 @@
-"""move_network: start a learner from the network of another run."""
+"""Start a learner from the network of another run, where that is the same network."""
 
 from pathlib import Path
 
@@ -49,8 +49,10 @@ def check_start(here: NetworkSettings, there: NetworkSettings) -> None:
     """ValueError where the weights of a run's network fit another one's by their shapes alone.
 
     Strides have the kernels of max-pools, and features of one length may come from other backbones: such weights would
-    start a network that they are not of, in silence.
+    start a network that they are not of, in silence. Another model is `move_network`'s to refuse, by its layers.
     """
+    if here.model != there.model:
+        return
     for name in ("downsample", "backbone"):
         own, other = (getattr(of, name) for of in (here, there))
         same_file = own and other and Path(own).resolve() == Path(other).resolve()

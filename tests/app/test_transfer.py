@@ -84,5 +84,6 @@ def test_a_head_that_does_not_fit_is_refused(target, ways, said):
 def test_weights_that_fit_another_network_by_their_shapes_alone_are_refused(there, said):
     own = NetworkSettings(downsample="pool")
     check_start(own, replace(own, norm="support"))
+    check_start(own, NetworkSettings(model="resnet12"))  # by its layers: it is told so in other words
     with pytest.raises(ValueError, match=said):
         check_start(own, replace(own, **there))
