@@ -130,7 +130,8 @@ def write_features(
     if distinct(pools) == 1:  # few classes: every split is all of them
         pools = {"": next(iter(pools.values()))}
     parts = out.with_name(out.name + ".parts")
-    _same_setting(parts, {"backbone": backbone, "dataset": dataset, "image_size": size, "split_file": split_file})
+    setting = {"backbone": backbone, "dataset": dataset, "image_size": size, "split_file": split_file}
+    _same_setting(parts, setting | {"files": _files_behind(backbone, dataset, split_file)})
     total, done, computed, began = sum(len(pool.x) for pool in pools.values()), 0, 0, time.perf_counter()
     for split, first, images in _chunks(pools):
         file = parts / f"{split or 'all'}-{first}.npy"
@@ -198,11 +199,7 @@ def cached_features(backbone: str, dataset: str, image_size: int | None, split_f
         ValueError: as `write_features`.
     """
     facts = datasets.info(dataset, split_file)
-    files: list[list[object]] = []
-    if dataset.startswith("folder:"):
-        files = fingerprint(
-            sorted(p for p in Path(dataset.removeprefix("folder:").partition("?")[0]).rglob("*") if p.is_file())
-        )
+    files = _files_behind(backbone, dataset, split_file)
     key = json.dumps([backbone, dataset, image_size, split_file, sorted(facts.classes.items()), files])
     file = folder / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -210,3 +207,14 @@ def cached_features(backbone: str, dataset: str, image_size: int | None, split_f
         log.warning("making the features of %s by %s, once: this may take minutes", dataset, backbone)
         write_features(backbone, dataset, file, image_size, split_file)
     return file
+
+
+def _files_behind(backbone: str, dataset: str, split_file: str | None) -> str:
+    """A hash of place, size and time of all files that features are made from: where one has changed, so have they."""
+    kind, _, where = dataset.partition(":")
+    place = Path(where.partition("?")[0]).expanduser()
+    images = {"folder": place.rglob("*"), "npz": [place]}.get(kind, [])
+    own = [] if backbone in INFO and INFO[backbone].package else [Path(backbone)]
+    given = [Path(path).expanduser() for path in (*own, split_file) if path is not None]
+    files = [*sorted(path for path in images if path.is_file()), *(path for path in given if path.is_file())]
+    return hashlib.sha256(json.dumps(fingerprint(path.resolve() for path in files)).encode()).hexdigest()

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from mtl_jax.app import own_code
@@ -25,9 +25,6 @@ from mtl_jax.app.settings import (
     flat,
 )
 from mtl_jax.app.signatures import Factory, Option, read_factory
-
-if TYPE_CHECKING:
-    pass
 
 LEARNERS = Path(__file__).parent.parent / "learners"
 
@@ -184,8 +181,10 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     values = {**method.prefers, **{k: v for k, v in given.items() if k != "learner"}}
     if values.get("model_file") is not None:
         values = {"model": "file", **own_network(values)}
-    if values.get("backbone") is not None:  # features are vectors, of moments that are settled
-        values = {"model": "linear", "norm": FROZEN, **values}
+    if (backbone := values.get("backbone")) is not None:  # features are vectors, of moments that are settled
+        if Path(str(backbone)).suffix:  # a file, from the root, so that the run can be evaluated from anywhere
+            backbone = str(Path(backbone).expanduser().resolve())
+        values = {"model": "linear", "norm": FROZEN, **values, "backbone": backbone}
     task, network, outer, run = (
         checked_group(group, {k: v for k, v in values.items() if k not in own}) for group in GROUPS
     )
@@ -204,7 +203,9 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     _check_backbone(network, task.augment)
     if network.model == "linear" and network.width is not None:
         raise ValueError("a linear network has no hidden units: leave width out, or use --model mlp")
-    task = replace(task, dataset=_from_anywhere(task.dataset, task.group_by), group_by=None)  # it is in the name
+    place = task.split_file and str(Path(task.split_file).expanduser().resolve())
+    named = _from_anywhere(task.dataset, task.group_by)
+    task = replace(task, dataset=named, group_by=None, split_file=place)  # the group is in the name
     downsample = network.downsample or ("pool" if network.model == "conv4" else None)
     network = replace(network, width=network.width or WIDTHS[network.model], downsample=downsample)
     name = own_code.from_root(str(name)) if own_code.is_place(name) else str(name)

@@ -1,7 +1,5 @@
 """Start a learner from the network of another run, where that is the same network."""
 
-from pathlib import Path
-
 import jax
 
 from mtl_jax.app.settings import NetworkSettings
@@ -55,8 +53,7 @@ def check_start(here: NetworkSettings, there: NetworkSettings) -> None:
         return
     for name in ("downsample", "backbone"):
         own, other = (getattr(of, name) for of in (here, there))
-        same_file = own and other and Path(own).resolve() == Path(other).resolve()
-        if own != other and not same_file:
+        if own != other:
             said = f"{name} {other or 'none'} there and {own or 'none'} here"
             raise ValueError(f"the run to start from is of another network: {said}; give both the same --{name}")
 

@@ -64,6 +64,51 @@ def test_train_eval_and_predict_over_cached_features(photos, tmp_path, capsys, m
     assert "own stored moments" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("changed", ["backbone", "images", "split"])
+def test_features_are_made_anew_where_what_they_are_made_from_has_changed(changed, photos, tmp_path, made):
+    places = {"backbone": tmp_path / "w.safetensors", "images": photos / "train" / "red" / "0.png"}
+    places |= {"split": tmp_path / "split.json"}
+    places["backbone"].write_bytes(b"weights")
+    names = sorted(folder.name for folder in (photos / "train").iterdir())
+    places["split"].write_text(json.dumps({"train": names[:2], "test": names[2:]}))
+    assert places["images"].is_file()
+
+    def asked():
+        task = {"dataset": f"folder:{photos / 'train'}", "split_file": str(places["split"]), "image_size": 8}
+        return load_pool(resolve_settings({"learner": "r2d2", "backbone": str(places["backbone"]), **task}), "test")
+
+    first = asked()
+    assert np.array_equal(asked().x, first.x)
+    assert made == [str(places["backbone"])]
+    if changed == "split":  # as many classes as before, others
+        places["split"].write_text(json.dumps({"train": names[2:], "test": names[:2]}))
+    else:
+        places[changed].write_bytes(places[changed].read_bytes() + b"more")
+    again = asked()
+    assert len(made) == 2
+    assert (again.names != first.names) == (changed == "split")
+
+
+def test_parts_of_features_are_not_gone_on_with_by_other_weights(photos, tmp_path, made, monkeypatch):
+    weights, out = tmp_path / "w.safetensors", tmp_path / "f.npz"
+    weights.write_bytes(b"weights")
+    monkeypatch.setattr(features, "_gathered", lambda *parts: 1 / 0)  # cut off before the parts are put together
+    with pytest.raises(ZeroDivisionError):
+        features.write_features(str(weights), f"folder:{photos}", out, 8)
+    weights.write_bytes(b"other weights")
+    with pytest.raises(ValueError, match="parts of another setting: remove it"):
+        features.write_features(str(weights), f"folder:{photos}", out, 8)
+
+
+def test_files_of_settings_are_named_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task = {"dataset": "folder:photos", "split_file": "split.json"}
+    settings = resolve_settings({"learner": "r2d2", "backbone": "w.safetensors", **task})
+    assert settings.network.backbone == str(tmp_path / "w.safetensors")
+    assert settings.task.split_file == str(tmp_path / "split.json")
+    assert resolve_settings({"learner": "r2d2", "backbone": "lite0"}).network.backbone == "lite0"
+
+
 @pytest.mark.parametrize("command", ["eval lite0", "compare lite0:rfs lite0"])
 def test_copies_are_refused_before_features_are_made(command, photos, made, capsys):
     place = ("--dataset", f"folder:{photos}", "--image-size", 8, "--ways", 2, "--queries", 2)
