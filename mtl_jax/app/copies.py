@@ -12,7 +12,7 @@ HELP = {
     "support_copies": "adapt to N augmented copies of each support image too (default: 0)",
     "query_copies": "average the probabilities of each query and of N augmented copies of it (default: 0)",
 }
-VARIATIONS = ("flip_crop", "affine")  # data.augment's; help answers without jax
+VARIATIONS = ("flip_crop", "affine", "elastic")  # data.augment's; help answers without jax
 
 
 def add_copies(parser: Parser, *names: str) -> None:

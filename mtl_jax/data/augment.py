@@ -9,10 +9,15 @@ from jax.scipy.ndimage import map_coordinates
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array
 
-AUGMENTATIONS = ("none", "rotations", "rotations_affine", "dihedral_affine", "flip_crop", "rotations_flip_crop")
+AUGMENTATIONS = (
+    "none", "rotations", "rotations_affine", "dihedral_affine", "dihedral_elastic", "flip_crop", "rotations_flip_crop"
+)  # fmt: skip
 # How many classes each class becomes.
-TURNED = {"rotations": 4, "rotations_affine": 4, "dihedral_affine": 8, "rotations_flip_crop": 4}
+TURNED = {
+    "rotations": 4, "rotations_affine": 4, "dihedral_affine": 8, "dihedral_elastic": 8, "rotations_flip_crop": 4
+}  # fmt: skip
 DISTORTED = ("rotations_affine", "dihedral_affine")
+BENT = ("dihedral_elastic",)
 CROPPED = ("flip_crop", "rotations_flip_crop")
 
 
@@ -78,7 +83,7 @@ def flip_crop(key: Array, x: Array, turns: Array | int = 0) -> Array:
     return jax.lax.dynamic_slice(jnp.pad(x, ((4, 4), (4, 4), (0, 0))), (top, left, jnp.int32(0)), x.shape)
 
 
-def distort(key: Array, x: Array) -> Array:
+def distort(key: Array, x: Array, bend: float = 0.0) -> Array:
     """x [height, width, channels] under a random affine map about its centre, the edge's values continued outwards.
 
     Turned by up to 15 degrees, each side's length multiplied by 0.85 to 1.15, sheared by up to 0.15, moved by up to
@@ -87,6 +92,8 @@ def distort(key: Array, x: Array) -> Array:
     Args:
         key: a JAX random key.
         x: floats.
+        bend: also move 4 x 4 points of it, and smoothly what lies between, by normal draws of this standard deviation,
+            a share of its sides.
 
     Returns:
         The image of x's shape and dtype.
@@ -100,16 +107,27 @@ def distort(key: Array, x: Array) -> Array:
     down, right = down / high, right / wide + shear * down
     rows = cos * down - sin * right + ((height - 1) / 2 + move[0] * (height / 14))
     columns = sin * down + cos * right + ((width - 1) / 2 + move[1] * (width / 14))
+    if bend:
+        drawn = jax.random.normal(jax.random.fold_in(key, 1), (2, 4, 4), dtype)
+        moved = jax.image.resize(drawn, (2, height, width), "cubic")
+        rows, columns = rows + bend * height * moved[0], columns + bend * width * moved[1]
     at = partial(map_coordinates, coordinates=[rows, columns], order=1, mode="nearest")
     return jnp.stack([at(x[..., c].astype(dtype)) for c in range(x.shape[2])], -1).astype(x.dtype)
 
 
-VARIATIONS = {"flip_crop": flip_crop, "affine": distort}  # of one image: what copies of it differ by
+def distort_and_bend(key: Array, x: Array) -> Array:
+    """`distort`, with 4 x 4 points of the image moved by 1/25 of its sides (one standard deviation)."""
+    return distort(key, x, bend=0.04)
+
+
+# Of one image: what copies of it differ by.
+VARIATIONS = {"flip_crop": flip_crop, "affine": distort, "elastic": distort_and_bend}
 
 
 def variation_of(augment: str | None) -> str | None:
     """Which of VARIATIONS an augmentation does to each image; None where it does neither."""
-    return "flip_crop" if augment in CROPPED else "affine" if augment in DISTORTED else None
+    of = {"flip_crop": CROPPED, "affine": DISTORTED, "elastic": BENT}
+    return next((name for name, those in of.items() if augment in those), None)
 
 
 def check_images(what: str, x: Array) -> None:
@@ -136,6 +154,8 @@ def vary(keys: Array, x: Array, augment: str, turns: Array) -> Array:
     if augment in CROPPED:  # uint8 until the end: a quarter of the bytes to move
         x = jax.vmap(flip_crop)(keys, x, turns) if augment in TURNED else jax.vmap(flip_crop)(keys, x)
     x = to_float(x)
+    if augment in BENT:
+        return jax.vmap(distort_and_bend)(keys, x)
     return jax.vmap(distort)(keys, x) if augment in DISTORTED else x
 
 

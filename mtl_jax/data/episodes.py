@@ -53,10 +53,10 @@ def sample_episode(
         queries: query inputs per class.
         augment: "none"; "rotations": every class in four rotations counts as four classes, for training on
             characters; "rotations_affine": the same, and each image moved, turned, stretched and sheared a little
-            (`distort`); "dihedral_affine": so with their mirror images too, eight classes of each; "flip_crop": each
-            image mirrored at random and cropped from a 4-pixel zero padding, for training on colour images;
-            "rotations_flip_crop": the same, and the four rotations of a class are classes. All are for images [height,
-            width, 1 or 3], uint8 or float.
+            (`distort`); "dihedral_affine": so with their mirror images too, eight classes of each; "dihedral_elastic":
+            so, and each image bent (`distort_and_bend`); "flip_crop": each image mirrored at random and cropped from a
+            4-pixel zero padding, for training on colour images; "rotations_flip_crop": the same, and the four rotations
+            of a class are classes. All are for images [height, width, 1 or 3], uint8 or float.
 
     Returns:
         Episode with support_x [ways * shots, ...], float32 in [0, 1] for uint8 images, else of the pool's dtype and

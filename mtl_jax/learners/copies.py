@@ -20,7 +20,8 @@ def with_copies(learner: Learner, vary: str, support_copies: int = 4, query_copi
     Args:
         learner: any, whose inputs are images; what adapts to the larger support set.
         vary: what is done to a copy: "flip_crop", mirrored with probability 1/2 and cropped from a padding of 4 pixels;
-            "affine", turned, stretched, sheared and moved a little (characters). What training varied too suits best.
+            "affine", turned, stretched, sheared and moved a little (characters); "elastic", so and bent too. What
+            training varied too suits best.
         support_copies: M, of each support image beside itself; 0 for none.
         query_copies: N, of each query beside itself; 0 for none. Each set of queries is predicted at once, so that norm
             "transductive" takes the moments of one copy of all of them.

@@ -18,7 +18,7 @@ COUNTS = (3, 9, 4, 6, 5)  # images of each class
 CODES = np.arange(sum(COUNTS), dtype=np.uint8)  # image i is all i
 LABELS = np.repeat(np.arange(len(COUNTS)), COUNTS)
 # A pixel between others is placed to float32's last bits, and differs from its neighbours by up to 1.
-LAST_BITS = {"rotations_affine": 1e-5, "dihedral_affine": 1e-5}
+LAST_BITS = {"rotations_affine": 1e-5, "dihedral_affine": 1e-5, "dihedral_elastic": 1e-5}
 
 
 @pytest.fixture(scope="module")
