@@ -2,11 +2,11 @@
 
 Papers: Nichol et al. 2018, arXiv 1803.02999 (reptile), prints 97.68 ± 0.04 % and 99.48 ± 0.06 % (5-way, 1 and 5 shots),
     89.43 ± 0.14 % and 97.12 ± 0.32 % (20-way); Finn et al. 2017, arXiv 1703.03400 (maml), 98.7 ± 0.4 % and 99.9 ± 0.1 %
-    (5-way), and Nichol et al. for first-order MAML 98.3 ± 0.5 % and 99.2 ± 0.2 %. Their networks have strides in place
-    of max-pool.
+    (5-way), Li et al. 2017, arXiv 1707.03141 (meta-sgd), 99.53 ± 0.26 % and 99.93 ± 0.09 %, and Nichol et al. for
+    first-order MAML 98.3 ± 0.5 % and 99.2 ± 0.2 %. Their networks have strides in place of max-pool.
 Command: TFDS_DATA_DIR=... python experiments/omniglot_max_pool.py --setting
-    reptile_20|reptile_5|fomaml_5|maml_5|maml_20|fomaml_20|mamlpp_20 --init RUN [--out runs/omniglot_max_pool]
-    [--resume]
+    reptile_20|reptile_5|fomaml_5|maml_5|meta_sgd_5|maml_20|fomaml_20|mamlpp_20 --init RUN [--out
+    runs/omniglot_max_pool] [--resume]
 Setting: Vinyals split, 28x28, four rotations as classes in training, with mirror images as classes too, each image
     turned, stretched, sheared and moved a little, conv4-64 with max-pool, seed 0, best of the validations; 1,000 test
     episodes of 15 queries and of as many as shots, upright characters. reptile_20: 20-way, 5 tasks of 10 images per
@@ -15,9 +15,10 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, with mirro
     that are bent too, from the network of a prototypical network (--init, the run of omniglot_protonet.py --setting
     elastic) at 5 ways, of ANIL and its head (omniglot_anil.py --setting elastic) at 20. reptile_5: as reptile_20, inner
     batches of 10, SGD of 0.01. fomaml_5: 5-shot, 4 tasks of 5 queries, 40 inner steps of 0.01, Adam 2e-5 cosine, 50
-    steps. maml_5: so with 20 inner steps (40 at test). maml_20: 1-shot, 4 tasks of 2 queries, 20 inner steps of 0.05
-    (40 at test), Adam 3e-5, 150 steps. fomaml_20: the same by first-order MAML. mamlpp_20: so with a learned rate per
-    layer and inner step, 10 of them, Adam 5e-4, 800 steps.
+    steps. maml_5: so with 20 inner steps (40 at test). meta_sgd_5: as maml_5 at 1 shot, a learned rate per weight.
+    maml_20: 1-shot, 4 tasks of 2 queries, 20 inner steps of 0.05 (40 at test), Adam 3e-5, 150 steps. fomaml_20: the
+    same by first-order MAML. mamlpp_20: so with a learned rate per layer and inner step, 10 of them, Adam 5e-4, 800
+    steps.
 Result: in docs/results.md. reptile_20: 8 minutes of training on one of two shared CPU cores, beside other work, after
     40 of ANIL's and its start's; by 50 inner steps validation (9 queries) has 91.3 % after 100 steps as after 200.
     Before them ANIL's network and head have 97.1 ± 0.8 % of 60 validation tasks at 5 shots by those 50, 92.4 ± 1.9 of
@@ -50,6 +51,7 @@ FOMAML_5 = ELASTIC | {
     "steps": 50,
 }  # fmt: skip
 MAML_5 = FOMAML_5 | {"learner": "maml", "inner_steps": 20, "test_steps": 40}
+META_SGD_5 = MAML_5 | {"learner": "meta-sgd", "shots": 1}
 REPTILE_5 = REPTILE_20 | {
     "augment": "dihedral_elastic", "ways": 5, "init_head": False, "batch": 10, "inner_lr": 0.01, "val_episodes": 200,
 }  # fmt: skip
@@ -62,7 +64,7 @@ MAMLPP_20 = MAML_20 | {"learner": "mamlpp", "inner_steps": 10, "test_steps": 10,
 
 if __name__ == "__main__":
     settings = {
-        "reptile_20": REPTILE_20, "reptile_5": REPTILE_5, "fomaml_5": FOMAML_5, "maml_5": MAML_5, "maml_20": MAML_20,
-        "fomaml_20": FOMAML_20, "mamlpp_20": MAMLPP_20,
+        "reptile_20": REPTILE_20, "reptile_5": REPTILE_5, "fomaml_5": FOMAML_5, "maml_5": MAML_5,
+        "meta_sgd_5": META_SGD_5, "maml_20": MAML_20, "fomaml_20": FOMAML_20, "mamlpp_20": MAMLPP_20,
     }  # fmt: skip
     publish("omniglot_max_pool", __doc__, settings, ways=None, as_many=True)
