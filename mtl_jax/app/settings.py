@@ -11,8 +11,14 @@ FROZEN = "frozen"  # a backbone's own stored moments: every query is independent
 # of the first block, or of a hidden layer, unless a width is given
 WIDTHS: Mapping[str, int | None] = {"conv4": 64, "resnet12": 16, "mlp": 64, "linear": None, "file": None}
 AUGMENTATIONS = (
-    "none", "rotations", "rotations_affine", "dihedral_affine", "dihedral_elastic", "flip_crop", "rotations_flip_crop"
-)  # fmt: skip
+    "none",
+    "rotations",
+    "rotations_affine",
+    "dihedral_affine",
+    "dihedral_elastic",
+    "flip_crop",
+    "rotations_flip_crop",
+)
 
 
 def setting(default: Any, about: str, **limits: Any) -> Any:

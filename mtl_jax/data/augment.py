@@ -10,12 +10,16 @@ from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array
 
 AUGMENTATIONS = (
-    "none", "rotations", "rotations_affine", "dihedral_affine", "dihedral_elastic", "flip_crop", "rotations_flip_crop"
-)  # fmt: skip
+    "none",
+    "rotations",
+    "rotations_affine",
+    "dihedral_affine",
+    "dihedral_elastic",
+    "flip_crop",
+    "rotations_flip_crop",
+)
 # How many classes each class becomes.
-TURNED = {
-    "rotations": 4, "rotations_affine": 4, "dihedral_affine": 8, "dihedral_elastic": 8, "rotations_flip_crop": 4
-}  # fmt: skip
+TURNED = {"rotations": 4, "rotations_affine": 4, "dihedral_affine": 8, "dihedral_elastic": 8, "rotations_flip_crop": 4}
 DISTORTED = ("rotations_affine", "dihedral_affine")
 BENT = ("dihedral_elastic",)
 CROPPED = ("flip_crop", "rotations_flip_crop")
