@@ -28,16 +28,16 @@ Result: in docs/results.md. reptile_20: 8 minutes of training on one of two shar
     training, 30 steps of that rate and a new head have 98.4 ± 1.0 % of 150 validation tasks (10: 97.0 ± 1.9 of 100),
     after it 96.0 ± 1.7; eight tasks of one query per class may be too noisy a gradient for a rate of 1e-3, and no lower
     one was tried. At 3 times the inner rate a new head diverges: the features of a prototypical network are large, and
-    far from 0. It was not tested on the test classes, nor reptile_20 under norm support. fomaml_5: 3 minutes beside
-    other runs, after 33 of its start's; 99.3 % of validation tasks after 25 steps as after 50: the start, by 40 inner
-    steps of a new head and all layers, is what it has. meta_sgd_5: 3 minutes, 98.4 % of validation tasks after 25 steps
-    as after 50. reptile_5: 2 minutes; 98.6 % of validation tasks (1 shot, 9 queries) after 100 steps as after 200.
-    maml_20: 9 minutes; 92.3 % of 60 validation tasks after 50 steps as after 150, 92.9 ± 1.0 of 100 tasks of one query
-    by 40 inner steps, 93.4 by 80, where ANIL's network has 93.7 by 100 steps of its head; tested at 1 shot alone, as 40
-    steps take 20 minutes per row of 5 shots. mamlpp_20 in an earlier form (5 inner steps, ANIL's network of max_pool):
-    85.0 % of validation tasks after 100 steps, 87.4 after 400, rising, and not finished. maml_5: 7 minutes beside the
-    tests; 99.3 % of validation tasks after 25 steps as after 50: the second order has no more than the first.
-    fomaml_20: not run.
+    far from 0. That maml_5 was not tested on the test classes, nor reptile_20 under norm support. fomaml_5: 3 minutes
+    beside other runs, after 33 of its start's; 99.3 % of validation tasks after 25 steps as after 50: the start, by 40
+    inner steps of a new head and all layers, is what it has. meta_sgd_5: 3 minutes, 98.4 % of validation tasks after 25
+    steps as after 50. reptile_5: 2 minutes; 98.6 % of validation tasks (1 shot, 9 queries) after 100 steps as after
+    200. maml_20: 9 minutes; 92.3 % of 60 validation tasks after 50 steps as after 150, 92.9 ± 1.0 of 100 tasks of one
+    query by 40 inner steps, 93.4 by 80, where ANIL's network has 93.7 by 100 steps of its head; tested at 1 shot alone,
+    as 40 steps take 20 minutes per row of 5 shots. mamlpp_20 in an earlier form (5 inner steps, ANIL's network of
+    max_pool): 85.0 % of validation tasks after 100 steps, 87.4 after 400, rising, and not finished. maml_5: 7 minutes
+    beside the tests; 99.3 % of validation tasks after 25 steps as after 50: the second order has no more than the
+    first. fomaml_20: not run.
 """
 
 from tools import publish

@@ -5,20 +5,13 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
+from mtl_jax.data.augmentations import AUGMENTATIONS as AUGMENTATIONS
+
 NORMS = ("transductive", "support", "none")
 OWN = "own"  # whatever a network of one's own does that has no argument norm
 FROZEN = "frozen"  # a backbone's own stored moments: every query is independent of the others
 # of the first block, or of a hidden layer, unless a width is given
 WIDTHS: Mapping[str, int | None] = {"conv4": 64, "resnet12": 16, "mlp": 64, "linear": None, "file": None}
-AUGMENTATIONS = (
-    "none",
-    "rotations",
-    "rotations_affine",
-    "dihedral_affine",
-    "dihedral_elastic",
-    "flip_crop",
-    "rotations_flip_crop",
-)
 
 
 def setting(default: Any, about: str, **limits: Any) -> Any:

@@ -6,18 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
+from mtl_jax.data.augmentations import AUGMENTATIONS as AUGMENTATIONS
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array
 
-AUGMENTATIONS = (
-    "none",
-    "rotations",
-    "rotations_affine",
-    "dihedral_affine",
-    "dihedral_elastic",
-    "flip_crop",
-    "rotations_flip_crop",
-)
 # How many classes each class becomes.
 TURNED = {"rotations": 4, "rotations_affine": 4, "dihedral_affine": 8, "dihedral_elastic": 8, "rotations_flip_crop": 4}
 DISTORTED = ("rotations_affine", "dihedral_affine")

@@ -1,0 +1,11 @@
+"""The augmentations by name, apart from what they do: settings, which help answers from, import no JAX."""
+
+AUGMENTATIONS = (
+    "none",
+    "rotations",
+    "rotations_affine",
+    "dihedral_affine",
+    "dihedral_elastic",
+    "flip_crop",
+    "rotations_flip_crop",
+)
