@@ -80,7 +80,9 @@ class NetworkSettings:
         choices=(*NORMS, FROZEN, OWN),
     )
     downsample: str | None = setting(
-        None, "conv4's max-pool, or its convolutions' stride of 2; pool for conv4", choices=("pool", "stride")
+        None,
+        "how conv4 shrinks: max-pools, a spatial mean in place of the last, or strides of 2; pool for conv4",
+        choices=("pool", "mean", "stride"),
     )
     precision: str = setting(
         "float32", "of the network's arithmetic; parameters stay float32", choices=("float32", "bfloat16")

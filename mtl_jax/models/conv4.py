@@ -23,9 +23,10 @@ class _Conv4(nn.Module):
         used = []
         for i in range(4):
             down = None if self.maps and i > 1 else self.downsample
+            pool = down == "pool" or (down == "mean" and i < 3)
             conv = Conv(self.width, stride=2 if down == "stride" else 1, name=f"conv{i}")
             norm = Norm(self.norm, name=f"norm{i}")
-            x, moments = convolve_block(x, conv, norm, None if stats is None else stats[i], down == "pool")
+            x, moments = convolve_block(x, conv, norm, None if stats is None else stats[i], pool)
             used.append(moments)
             x = nn.relu(x)  # commutes with pooling; pooled first, ReLU and its derivatives see a quarter of the values
         if self.maps:
@@ -43,7 +44,7 @@ def conv4(
     ways: int | None = 5,
     width: int = 64,
     norm: NormMode = "transductive",
-    downsample: Literal["pool", "stride"] = "pool",
+    downsample: Literal["pool", "mean", "stride"] = "pool",
     maps: bool = False,
 ) -> Model:
     """Four blocks of 3x3 convolution, normalisation, 2x2 max-pool and ReLU, then a linear head.
@@ -52,7 +53,9 @@ def conv4(
         ways: outputs of the linear head; None for the features alone, as metric learners want them.
         width: filters of each block.
         norm: "transductive" (each batch's own moments), "support" (queries use the support set's moments) or "none".
-        downsample: "pool", or "stride" for convolutions of stride 2 and a spatial mean (MAML's Omniglot network).
+        downsample: "pool"; "mean" for a spatial mean in place of the last max-pool, of `width` features whatever the
+            image's size (RFS's network); or "stride" for convolutions of stride 2 and a spatial mean (MAML's Omniglot
+            network).
         maps: feature maps in place of features, of a quarter of the image's side, since only the first two blocks
             pool, as the Relation Network wants them; without a head, so ways must be None.
 
@@ -65,7 +68,7 @@ def conv4(
             images too small to pool, of another form, or of whole numbers, such as a pool's.
 
     Reference: Vinyals et al. 2016, arXiv 1606.04080; Finn et al. 2017, arXiv 1703.03400; Sung et al. 2018, arXiv
-    1711.06025 (maps).
+    1711.06025 (maps); Tian et al. 2020, arXiv 2003.11539 (mean).
 
     Note: MAML's code has no scale in its normalisation; here scale and shift are both learned.
     """
@@ -74,10 +77,10 @@ def conv4(
     if maps and ways is not None:
         raise ValueError(f"feature maps come without a head: give ways=None with maps=True, not {ways}")
     module = _Conv4(ways, width, norm, downsample, maps)
-    least = 4 if maps else 16
+    least = 4 if maps else 8 if downsample == "mean" else 16
 
     def check(x: Array) -> None:
-        if x.ndim != 4 or (downsample == "pool" and min(x.shape[1:3]) < least):
+        if x.ndim != 4 or (downsample != "stride" and min(x.shape[1:3]) < least):
             raise ValueError(
                 f"conv4 wants x [n, height, width, channels], at least {least}x{least} to pool, not {x.shape}"
             )

@@ -138,7 +138,7 @@ def test_under_support_norm_a_query_does_not_see_the_others(key, norm, asked, le
     assert np.allclose(together, apart, rtol=1e-4, atol=1e-5) != leak
 
 
-@pytest.mark.parametrize("downsample", ["pool", "stride"])
+@pytest.mark.parametrize("downsample", ["pool", "mean", "stride"])
 def test_conv4_gives_maps_of_a_quarter_of_the_side(key, downsample):
     net = models.conv4(None, 6, "support", downsample, maps=True)
     x = jax.ShapeDtypeStruct((2, 28, 28, 1), "float32")

@@ -26,7 +26,7 @@ def test_max_pool_equals_reduce_window(key, shape):
     np.testing.assert_array_equal(max_pool(x), want)
 
 
-@pytest.mark.parametrize("downsample", ["pool", "stride"])
+@pytest.mark.parametrize("downsample", ["pool", "mean", "stride"])
 def test_norm_modes_share_parameters_and_differ_in_moments(key, downsample):
     x = jax.random.uniform(key, (6, 16, 16, 1))
     nets = {m: models.conv4(3, 4, m, downsample) for m in ("transductive", "support", "none")}
@@ -58,6 +58,23 @@ def test_normalised_activations_have_the_moments_asked_for(key):
     np.testing.assert_allclose(y.std((0, 1, 2)), 1, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(28, 28, 1), (42, 42, 3), (9, 30, 3)])
+def test_mean_conv4_pools_three_times_and_then_takes_the_spatial_mean(key, shape):
+    net = models.conv4(None, 5, downsample="mean")
+    x = want = jax.random.uniform(key, (3, *shape))
+    params = net.init(key, x)
+    for i in range(4):
+        want = jax.lax.conv_general_dilated(
+            want, params[f"conv{i}"]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        want = (want - want.mean((0, 1, 2))) / jnp.sqrt(want.var((0, 1, 2)) + 1e-5)
+        want = jnp.maximum(want * params[f"norm{i}"]["scale"] + params[f"norm{i}"]["shift"], 0)
+        want = max_pool(want) if i < 3 else want.mean((1, 2))
+    got = net.apply(params, x)[0]
+    assert got.shape == (3, 5)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("make", [lambda: models.conv4(3, 4), lambda: models.mlp(3, (8, 6))])
 def test_without_head_the_features_come_out(key, make):
     net = make()
@@ -74,7 +91,7 @@ def test_without_head_the_features_come_out(key, make):
     ("settings", "words"),
     [
         ({"norm": "batch"}, "unknown norm 'batch'"),
-        ({"downsample": "mean"}, "unknown downsample 'mean'"),
+        ({"downsample": "average"}, "unknown downsample 'average'"),
         ({"width": 0}, "at least 1"),
         ({"ways": 0}, "at least 1"),
     ],
@@ -84,9 +101,10 @@ def test_bad_settings(settings, words):
         models.conv4(**settings)
 
 
-def test_too_small_an_image_is_refused_with_its_shape(key):
-    with pytest.raises(ValueError, match=r"16x16.*\(2, 8, 8, 1\)"):
-        models.conv4(3, 4).apply({}, jnp.zeros((2, 8, 8, 1)))
+@pytest.mark.parametrize(("downsample", "least"), [("pool", 16), ("mean", 8)])
+def test_too_small_an_image_is_refused_with_its_shape(key, downsample, least):
+    with pytest.raises(ValueError, match=rf"{least}x{least}.*\(2, 7, 7, 1\)"):
+        models.conv4(3, 4, downsample=downsample).apply({}, jnp.zeros((2, 7, 7, 1)))
 
 
 @pytest.mark.parametrize("mode", ["transductive", "given", "none"])
