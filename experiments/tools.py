@@ -7,22 +7,20 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import product
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from protocols import Protocol, score_protocols
 
-from mtl_jax import ClassPool, Learner, evaluate
+from mtl_jax import ClassPool, Learner
 from mtl_jax.app.build import build_learner
 from mtl_jax.app.copies import in_words
 from mtl_jax.app.launch import launch
 from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_theta, read_result, read_settings
 from mtl_jax.app.settings import Settings
-from mtl_jax.data import sources
 from mtl_jax.learners.copies import with_copies
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.loop import TrainResult
@@ -82,9 +80,7 @@ def publish(
             results.append(result)
     ways = (of_run.task.ways,) if ways is None else ways
     score = partial(score_runs, list(folders.values()))
-    rows = [row for target in targets for n in ways for row in score(target, ways=n, **test)]
-    for target, n, k in product(targets, ways, test.get("shots", (1, 5)) if as_many else ()):
-        rows += score(target, ways=n, **{**test, "shots": (k,), "queries": k, "norms": ("transductive",)})
+    rows = [row for target in targets for n in ways for row in score(target, ways=n, as_many=as_many, **test)]
     seconds = sum(result["seconds"] for result in results) / len(results)
     record = {"experiment": name, "setting": args.setting, "train_seconds": seconds, "commit": at}
     options = {"average": of_run.outer.average, "patience": of_run.run.patience, "seeds": None if alone else args.seeds}
@@ -174,7 +170,7 @@ def score_runs(
     Args:
         folders: the runs', which differ in their seeds alone.
         dataset: where to test; its images are given the size and the channels that the runs were trained on.
-        settings: ways, shots, queries, episodes, norms, task_chunk, augment and copies of `score_rows`.
+        settings: ways, shots, queries, episodes, norms, as_many, task_chunk, augment and copies of `score_rows`.
 
     Returns:
         Rows as `score_rows` gives them, with "dataset"; of a run that keeps several checkpoints also those of their
@@ -210,6 +206,7 @@ def score_rows(
     queries: int = 15,
     episodes: int = 1000,
     norms: Sequence[str] = ("transductive", "support"),
+    as_many: bool = False,
     task_chunk: int | None = None,
     augment: str = "none",
     copies: Mapping[str, Any] | None = None,
@@ -224,6 +221,7 @@ def score_rows(
         ways, queries, episodes: the size and number of the episodes.
         shots: support images per class, each in its turn.
         norms: of "transductive", "support" and "none".
+        as_many: under transductive moments with as many queries as shots, too.
         task_chunk: episodes at a time; chosen by backend and size unless given.
         augment: "rotations" for a class per quarter turn of each class.
         copies: {"vary", "support_copies", "query_copies"}: test with augmented copies (`with_copies`) too.
@@ -235,23 +233,28 @@ def score_rows(
         as "gain" and "gain_ci95", paired episode by episode.
     """
     rows, how = [], {} if augment == "none" else {"augment": augment}
-    without: list[np.ndarray] = []  # the scores without copies, tested just before
+
+    def changed(norm: str, added: Mapping[str, Any]) -> Learner:
+        return with_copies(learner(norm), **added) if added else learner(norm)
+
     for k in shots:
-        source = sources.of_pool(pool, ways, k, queries, augment)
-        test = partial(evaluate, source=source, episodes=episodes, task_chunk=task_chunk)
-        size = {"ways": ways, "shots": k, "queries": queries, "episodes": episodes}
-        for norm, added in product(norms, ({}, copies) if copies else ({},)):
-            one = with_copies(learner(norm), **added) if added else learner(norm)
-            each = [test(one, theta, pool, jax.random.key(1)).per_episode for theta in thetas]
-            row = {"norm": norm, **size, **shared_scores(each), **how, **added}
-            figure = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} %" + (in_words(added) if added else "")
-            print(f"{title}, {ways}-way {k}-shot, norm {norm}: {figure}", flush=True)
-            if added:
-                gain = over_shared_episodes([new - old for new, old in zip(each, without, strict=True)])
-                row |= {"gain": gain["mean"], "gain_ci95": gain["ci95"]}
-            without = each
-            rows.append(row)
-    return rows
+        protocols = [Protocol(norm, queries) for norm in norms] + ([Protocol("transductive", k)] if as_many else [])
+        size = {"ways": ways, "shots": k, "episodes": episodes}
+        test = partial(score_protocols, protocols=protocols, **size, augment=augment, task_chunk=task_chunk)
+        options = ({}, copies) if copies else ({},)
+        seen = [[test(partial(changed, added=added), theta, pool) for theta in thetas] for added in options]
+        for i, of in enumerate(protocols):
+            plain = [scores[i] for scores in seen[0]]
+            for added, each in zip(options, ([scores[i] for scores in one] for one in seen), strict=True):
+                row = {"norm": of.norm, **size, "queries": of.queries, **shared_scores(each), **how, **added}
+                figure = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} %"
+                figure += (in_words(added) if added else "") + ("" if of.queries == queries else ", as many queries")
+                print(f"{title}, {ways}-way {k}-shot, norm {of.norm}: {figure}", flush=True)
+                if added:
+                    gain = over_shared_episodes([new - old for new, old in zip(each, plain, strict=True)])
+                    row |= {"gain": gain["mean"], "gain_ci95": gain["ci95"]}
+                rows.append(row)
+    return sorted(rows, key=lambda row: row["queries"] != queries)  # as many queries as shots come last
 
 
 def shared_scores(each: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -169,7 +169,8 @@ def test_what_is_laid_out_by_hand_says_why():
 
 
 TOOLS = {
-    ROOT / "experiments" / f"{n}.py" for n in ("tools", "paired", "over_backbone", "results", "tables", "performance")
+    ROOT / "experiments" / f"{n}.py"
+    for n in ("tools", "protocols", "paired", "over_backbone", "results", "tables", "performance")
 }
 
 

@@ -127,12 +127,14 @@ def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path,
     settings = {"small": small, "large": {"learner": "maml"}}
     for steps in (["--steps", "2"], ["--steps", "3", "--resume"]):
         monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path / "run"), *steps])
-        tools.publish("tiny", "about", settings, shots=(1,), episodes=6, ways=(3,), queries=2)
+        tools.publish("tiny", "about", settings, shots=(1,), episodes=6, ways=(3,), queries=2, as_many=True)
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (record["experiment"], record["setting"], record["steps"]) == ("tiny", "small", 3)
-    assert [(row["norm"], row["ways"], row["episodes"], row.get("ensemble", 1)) for row in record["test"]] == [
-        ("transductive", 3, 6, 1), ("support", 3, 6, 1), ("transductive", 3, 6, 2), ("support", 3, 6, 2),
+    assert [(row["norm"], row["queries"], row.get("ensemble", 1)) for row in record["test"]] == [
+        ("transductive", 2, 1), ("support", 2, 1), ("transductive", 1, 1),
+        ("transductive", 2, 2), ("support", 2, 2), ("transductive", 1, 2),
     ]  # fmt: skip
+    assert all((row["ways"], row["episodes"]) == (3, 6) for row in record["test"])
     assert record["commit"] == tools.commit()
     assert record["average"] == 0.5
     assert "patience" not in record
@@ -140,8 +142,8 @@ def test_an_experiment_trains_tests_under_both_norms_and_goes_on(data, tmp_path,
     assert max(seen for _, seen in record["curve"]) == pytest.approx(record["val_accuracy"])
     assert all(0 <= row["accuracy"] <= 1 for row in record["test"])
     page = list(tables.accuracies(record, "folder"))
-    assert [line.split(" | ")[0] for line in page[2:4]] == [
-        "| protonet, averaged over steps", "| protonet, averaged over steps, 2 checkpoints",
+    assert [line.split(" | ")[0] for line in page[2:6]] == [
+        *["| protonet, averaged over steps"] * 2, *["| protonet, averaged over steps, 2 checkpoints"] * 2,
     ]  # fmt: skip
     assert page[-1].startswith("\nLearning curve of protonet, validation percent (after steps): ")
     assert page[-1].count("(") == 4
