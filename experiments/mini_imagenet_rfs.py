@@ -7,10 +7,11 @@ Command: python experiments/mini_imagenet_rfs.py [--setting paper|half_size|cpu|
 Setting: Ravi and Larochelle's split, 84x84x3, flips and padded crops in training, conv4-64, batches of 64, SGD with
     momentum 0.9 and weight decay 5e-4, cosine, seed 0; best of the validations, which are 1-shot episodes; 1,000 test
     episodes of 15 queries. paper: rate 0.05, 60,000 steps, for an accelerator; not run. half_size: images of 42x42,
-    rate 0.1, 9,000 steps (15 epochs) from the network of a prototypical network (--init protonet-mini_imagenet, the
-    weights that come with the package). cpu: 84x84, rate 0.05, 3,000 steps (5 epochs) from the network of half_size
-    (--init). mean_half_size and mean: as half_size from nothing and as cpu from it, 4,000 steps, with the spatial mean
-    of the last block's maps in place of its max-pool, as the method's authors have it (64 features, not 1,600).
+    rate 0.1, 9,000 steps (15 epochs) from the network of a prototypical network (--init, the run of
+    mini_imagenet_protonet.py --setting cpu). cpu: 84x84, rate 0.05, 3,000 steps (5 epochs) from the network of
+    half_size (--init). mean_half_size and mean: as half_size from nothing and as cpu from it, 4,000 steps, with the
+    spatial mean of the last block's maps in place of its max-pool, as the method's authors have it (64 features, not
+    1,600).
 Result: in docs/results.md. half_size: 26 minutes of training on one of two shared CPU cores; validation rose to the end
     (44.6 % at 1 shot). half_size with --steps 24000 (40 epochs): 66 minutes on a slower machine (a second network of
     the same command, tested at 45.57 ± 0.58 % and 63.48 ± 0.55 %); half a point better at 1 shot and one at 5, 63 % of
