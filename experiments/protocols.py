@@ -14,7 +14,7 @@ from mtl_jax.learners.maml import Adapted
 from mtl_jax.learners.objective import query_objective
 from mtl_jax.run.backend import compiler_options
 from mtl_jax.run.parallel import auto_chunk, map_in_chunks
-from mtl_jax.types import Array, PyTree
+from mtl_jax.types import Array, Episode, PyTree
 
 
 class Protocol(NamedTuple):
@@ -54,8 +54,8 @@ def score_protocols(
     key = jax.random.key(1)
     tasks = [sources.of_pool(pool, ways, shots, of.queries, augment) for of in protocols]
     task = jax.eval_shape(tasks[0].draws[0], key, tasks[0].init(key), pool)
-    phi = jax.eval_shape(learner("support").adapt, theta, task.support_x, task.support_y)
-    if not isinstance(phi, Adapted) or any(of.norm not in ("transductive", "support") for of in protocols):
+    may_share = len(protocols) > 1 and all(of.norm in ("transductive", "support") for of in protocols)
+    if not may_share or not _is_inner_loop(learner("support"), theta, task):
         test = partial(evaluate, episodes=episodes, task_chunk=task_chunk)
         return [
             test(learner(of.norm), theta, pool, key, source=source).per_episode
@@ -85,3 +85,8 @@ def score_protocols(
     if not same.all():
         raise AssertionError("the support sets of the protocols differ")
     return list(scores.T)
+
+
+def _is_inner_loop(learner: Learner, theta: PyTree, task: Episode) -> bool:
+    """Whether it adapts to a network with its support set's moments beside it."""
+    return isinstance(jax.eval_shape(learner.adapt, theta, task.support_x, task.support_y), Adapted)
