@@ -13,7 +13,8 @@ Setting: Ravi and Larochelle's split, flips and padded crops in training, conv4-
     600 steps. mean: as cpu, on the network that ends in a spatial mean.
 Result: in docs/results.md. half_size: 7 to 13 minutes of training per seed on one of two shared CPU cores, beside other
     work: no gain. mtl is level with its network's linear head and a third of a point below the logistic one; training
-    tasks rise from 51.6 to 55 %, validation ones end at 44, and the weights move by factors of 2 %. cpu: not run.
+    tasks rise from 51.6 to 55 %, validation ones end at 44, and the weights move by factors of 2 %. cpu and mean: not
+    run.
 """
 
 from paired import publish_from_one
