@@ -6,7 +6,9 @@ the first size the accuracies differ from float32's by 0.05 points at most, epis
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,9 +63,21 @@ def command_of(settings: Settings) -> str:
     """The command that trains with these settings: what differs from the learner's defaults, after that of its init."""
     usual, given = methods.defaults_of(settings.learner), methods.given_of(settings)
     first = given.pop("init", None)
-    odd = [f"--{k.replace('_', '-')} {v}" for k, v in given.items() if k in usual and v not in (usual[k], None)]
+    odd = [option(k, v) for k, v in given.items() if k in usual and v not in (usual[k], None)]
     text = " ".join(("mtl-jax train", settings.learner, *odd))
     return text if first is None else f"{command_of(runs.read_settings(first))} --out RUN; {text} --init RUN"
+
+
+def option(name: str, value: Any) -> str:
+    """A setting as the command line takes it: --no-host, --sizes 20,1,5 20,5,5, --lr-multipliers frozen=0.1."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    if isinstance(value, Mapping):
+        return f"--{flag} {','.join(f'{k}={v:g}' for k, v in value.items())}"
+    if isinstance(value, list | tuple):
+        return f"--{flag} {' '.join(','.join(map(str, row)) for row in value)}"
+    return f"--{flag} {value}"
 
 
 if __name__ == "__main__":

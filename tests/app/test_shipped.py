@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mtl_jax import cli
-from mtl_jax.app import build, load_run, methods, shipped
+from mtl_jax.app import build, commands, load_run, methods, shipped
+from mtl_jax.app.options import Parser
 from mtl_jax.app.runs import read_settings
 
 CARD = {"about", "data", "not_for", "command", "seed", "commit", "steps", "dtype", "tests", "config"}
@@ -66,3 +67,17 @@ def test_each_is_small_has_its_card_and_says_nothing_of_the_machine_it_was_made_
     assert not [word for word in json.dumps(card).split('"') if word.startswith("/")]
     run = load_run(name)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.theta))
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_the_command_of_each_is_one(name):
+    card = shipped.read_card(name)
+    for line in card["command"].split("; "):
+        program, command, learner, *asked = line.split()
+        assert (program, command) == ("mtl-jax", "train")
+        parser = Parser(prog=line)
+        commands.COMMANDS["train"][1](parser, learner)
+        given = vars(parser.parse_args(asked))
+    config = {k: v for k, v in card["config"].items() if k in given and k not in ("out", "init")}
+    wanted = methods.resolve_settings({"learner": learner, **{k: given[k] for k in config}})
+    assert {k: methods.given_of(wanted)[k] for k in config} == config
