@@ -61,16 +61,15 @@ def score_protocols(
             test(learner(of.norm), theta, pool, key, source=source).per_episode
             for of, source in zip(protocols, tasks, strict=True)
         ]
-    adapt = learner("support").adapt
-    predict = {norm: learner(norm).predict for norm in ("transductive", "support")}
+    both = learner("support")  # whose network takes a batch's own moments, as norm "transductive" does, given none
 
     def score(theta: PyTree, pool: ClassPool, key: Array) -> tuple[Array, Array]:
         drawn = [source.draws[0](key, source.init(key), pool) for source in tasks]
         first = drawn[0]
-        phi, scores, same = adapt(theta, first.support_x, first.support_y), [], jnp.bool_(True)
+        phi, scores, same = both.adapt(theta, first.support_x, first.support_y), [], jnp.bool_(True)
         for of, one in zip(protocols, drawn, strict=True):
             own = phi if of.norm == "support" else phi._replace(stats=None)
-            outputs = predict[of.norm](theta, own, one.query_x)
+            outputs = both.predict(theta, own, one.query_x)
             right = query_objective(outputs, one, spare=True)[1]["accuracy"]
             scores.append(jnp.where(jnp.isfinite(outputs).all(), right, jnp.nan))
             same &= (one.support_x == first.support_x).all() & (one.support_y == first.support_y).all()

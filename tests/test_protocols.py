@@ -43,7 +43,7 @@ def pool():
     [inner("maml"), inner("anil"), inner("reptile"), metric, copied],
     ids=["maml", "anil", "reptile", "protonet", "copies"],
 )
-def test_each_protocol_has_its_own_figures(key, pool, by_norm, monkeypatch):
+def test_each_protocol_has_its_own_figures(key, pool, by_norm):
     theta = by_norm("support").init(key, pool.x[:6].astype(np.float32) / 255)
     seen = score_protocols(by_norm, theta, pool, WANTED, **SIZE)
     for of, scores in zip(WANTED, seen, strict=True):
@@ -70,6 +70,6 @@ def test_an_inner_loop_runs_once_for_all_of_them(key, pool):
     assert set(made) == {"support"}
 
 
-def test_scores_that_are_not_finite_are_none(key, pool):
+def test_scores_of_outputs_that_are_not_finite_are_nan(key, pool):
     theta = jax.tree.map(lambda a: a * np.nan, inner("maml")("support").init(key, np.zeros((6, 16, 16, 1), np.float32)))
     assert all(np.isnan(scores).all() for scores in score_protocols(inner("maml"), theta, pool, WANTED, **SIZE))

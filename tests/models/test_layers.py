@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,8 +105,9 @@ def test_bad_settings(settings, words):
 
 @pytest.mark.parametrize(("downsample", "least"), [("pool", 16), ("mean", 8)])
 def test_too_small_an_image_is_refused_with_its_shape(key, downsample, least):
-    with pytest.raises(ValueError, match=rf"{least}x{least}.*\(2, 7, 7, 1\)"):
-        models.conv4(3, 4, downsample=downsample).apply({}, jnp.zeros((2, 7, 7, 1)))
+    small = (2, least - 1, least, 1)
+    with pytest.raises(ValueError, match=f"{least}x{least}.*{re.escape(str(small))}"):
+        models.conv4(3, 4, downsample=downsample).apply({}, jnp.zeros(small))
 
 
 @pytest.mark.parametrize("mode", ["transductive", "given", "none"])
