@@ -6,9 +6,7 @@ the first size the accuracies differ from float32's by 0.05 points at most, epis
 """
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +14,7 @@ import numpy as np
 
 from mtl_jax import evaluate
 from mtl_jax.app import build, methods, runs, shipped
+from mtl_jax.app.options import spell_option
 from mtl_jax.app.settings import Settings
 from mtl_jax.run.backend import configure_cpu
 
@@ -63,21 +62,9 @@ def command_of(settings: Settings) -> str:
     """The command that trains with these settings: what differs from the learner's defaults, after that of its init."""
     usual, given = methods.defaults_of(settings.learner), methods.given_of(settings)
     first = given.pop("init", None)
-    odd = [option(k, v) for k, v in given.items() if k in usual and v not in (usual[k], None)]
+    odd = [spell_option(k, v) for k, v in given.items() if k in usual and v not in (usual[k], None)]
     text = " ".join(("mtl-jax train", settings.learner, *odd))
     return text if first is None else f"{command_of(runs.read_settings(first))} --out RUN; {text} --init RUN"
-
-
-def option(name: str, value: Any) -> str:
-    """A setting as the command line takes it: --no-host, --sizes 20,1,5 20,5,5, --lr-multipliers frozen=0.1."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    if isinstance(value, Mapping):
-        return f"--{flag} {','.join(f'{k}={v:g}' for k, v in value.items())}"
-    if isinstance(value, list | tuple):
-        return f"--{flag} {' '.join(','.join(map(str, row)) for row in value)}"
-    return f"--{flag} {value}"
 
 
 if __name__ == "__main__":

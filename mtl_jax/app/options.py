@@ -95,6 +95,17 @@ def add_setting(section: Any, name: str, default: Any = None) -> None:
         )
 
 
+def spell_option(name: str, value: Any) -> str:
+    """A setting as the command line takes it: --no-host, --sizes 20,1,5 20,5,5, --lr-multipliers frozen=0.1."""
+    if isinstance(value, bool):
+        return flag(name) if value else flag(f"no_{name}")
+    if isinstance(value, Mapping):
+        return f"{flag(name)} {','.join(f'{k}={v:g}' for k, v in value.items())}"
+    if isinstance(value, list | tuple):
+        return f"{flag(name)} {' '.join(','.join(map(str, row)) for row in value)}"
+    return f"{flag(name)} {value}"
+
+
 def _add(
     section: Any, name: str, kind: type, default: Any, about: str, limits: Mapping[str, Any], optional: bool
 ) -> None:
