@@ -13,6 +13,7 @@ from mtl_jax.data import sources
 from mtl_jax.learners.maml import Adapted
 from mtl_jax.learners.objective import query_objective
 from mtl_jax.run.backend import compiler_options
+from mtl_jax.run.evaluate import warn_if_not_finite
 from mtl_jax.run.parallel import auto_chunk, map_in_chunks
 from mtl_jax.types import Array, Episode, PyTree
 
@@ -36,7 +37,7 @@ def score_protocols(
     augment: str = "none",
     task_chunk: int | None = None,
 ) -> list[np.ndarray]:
-    """The accuracies [episodes] of each protocol, as `evaluate` gives them.
+    """The accuracies [episodes] of each protocol, as `evaluate` gives them, with its warning where some are NaN.
 
     A method with an inner loop adapts once to each episode for all of them: its steps are under the support set's own
     moments whatever the norm, which says what normalises the queries alone. Of several checkpoints together, and of
@@ -83,6 +84,8 @@ def score_protocols(
     scores, same = jax.device_get(run(theta, pool, jax.random.split(key, episodes)))
     if not same.all():
         raise AssertionError("the support sets of the protocols differ")
+    for of_protocol in scores.T:
+        warn_if_not_finite(of_protocol)
     return list(scores.T)
 
 

@@ -70,6 +70,7 @@ def test_an_inner_loop_runs_once_for_all_of_them(key, pool):
     assert set(made) == {"support"}
 
 
-def test_scores_of_outputs_that_are_not_finite_are_nan(key, pool):
+def test_scores_of_outputs_that_are_not_finite_are_nan_and_said(key, pool, caplog):
     theta = jax.tree.map(lambda a: a * np.nan, inner("maml")("support").init(key, np.zeros((6, 16, 16, 1), np.float32)))
     assert all(np.isnan(scores).all() for scores in score_protocols(inner("maml"), theta, pool, WANTED, **SIZE))
+    assert caplog.text.count("9 of 9 episodes have outputs that are not finite") == len(WANTED)

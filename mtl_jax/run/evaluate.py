@@ -191,18 +191,24 @@ def _score(learner: Learner, theta: PyTree, episode: Episode) -> dict[str, Array
     return seen
 
 
-def _summary(seen: dict[str, np.ndarray], classes: int) -> Evaluation:
-    metric = "accuracy" if "accuracy" in seen else "mse"
-    finite = np.asarray(seen["finite"], bool)
-    values = np.where(finite, np.asarray(seen[metric]), np.float32(math.nan))
-    bad = int((~finite).sum())
+def warn_if_not_finite(per_episode: np.ndarray) -> int:
+    """How many scores [episodes] are NaN, as of episodes whose outputs are not finite; a warning if there are any."""
+    bad = int(np.isnan(per_episode).sum())
     if bad:
         log.warning(
             "%d of %d episodes have outputs that are not finite, so that their mean is NaN: "
             "try a lower inner rate, fewer inner steps, or another checkpoint",
             bad,
-            len(finite),
+            len(per_episode),
         )
+    return bad
+
+
+def _summary(seen: dict[str, np.ndarray], classes: int) -> Evaluation:
+    metric = "accuracy" if "accuracy" in seen else "mse"
+    finite = np.asarray(seen["finite"], bool)
+    values = np.where(finite, np.asarray(seen[metric]), np.float32(math.nan))
+    bad = warn_if_not_finite(values)
     per_class = ece = nll = confusion = None
     if "bins" in seen and not bad:
         count, sure, right = np.asarray(seen["bins"], np.float64).sum(0)
