@@ -13,7 +13,7 @@ from tools import commit, one_line, parse_seeds
 
 from mtl_jax import Learner, evaluate
 from mtl_jax.app.build import build_learner
-from mtl_jax.app.launch import train_or_resume
+from mtl_jax.app.launch import start_from, train_or_resume
 from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_run, load_theta, read_settings
 from mtl_jax.app.settings import Settings
@@ -32,7 +32,8 @@ def publish_from_one(
     """Train each of `kinds` from one network, seed by seed, and leave result.json: do they gain on it as it is?
 
     Its rows, over the same 1,000 episodes for all: HEADS, each fitted to every task on the network of --init as it is;
-    the kinds, over seeds; and all gaps between a kind and what stands before it, paired.
+    "untrained", the setting's learner at its start, from which training is to gain; the kinds, over seeds; and all gaps
+    between a kind and what stands before it, paired.
 
     Args:
         name: the experiment's.
@@ -53,15 +54,20 @@ def publish_from_one(
         if start.learner not in ("finetune", "rfs") or found != asked:
             raise ValueError(f"{args.init} is {start.learner} on {found}: give finetune or rfs on {asked}")
         theta, shots = load_theta(args.init, start), shared.get("shots", 1)
-        heads = {row: build_learner(change(start, learner="finetune", head=head), 5) for row, head in HEADS.items()}
+        fitted = {
+            row: (build_learner(change(start, learner="finetune", head=head), 5), theta) for row, head in HEADS.items()
+        }
+        fresh = change(wanted, image_shape=start.task.image_shape, input_dtype=start.task.input_dtype)
+        fitted["untrained"] = (build_learner(fresh, 5), start_from(fresh, args.init))
     seen: dict[str, list[np.ndarray]] = {}
     of = {"init": args.init, "steps": start.outer.steps, "shots": shots}
-    for row, head in heads.items():
+    for row, (learner, at) in fitted.items():
         path = args.out / f"{row.replace(' ', '-')}.json"
-        seen[row] = [keep_scores(path, of, partial(score_episodes, head, theta, start, shots))]
+        mine = {} if row in HEADS else {"method": dict(wanted.method)}
+        seen[row] = [keep_scores(path, of | mine, partial(score_episodes, learner, at, start, shots))]
     record = {"experiment": name, "dataset": start.task.dataset, "setting": args.setting, "commit": commit()}
     record |= {"norm": "transductive", "episodes": EPISODES, "shots": shots}
-    pairs = [(kind, before) for k, kind in enumerate(kinds) for before in (*HEADS, *list(kinds)[:k])]
+    pairs = [(kind, before) for k, kind in enumerate(kinds) for before in (*fitted, *list(kinds)[:k])]
     for seed in args.seeds:
         for kind, own in kinds.items():
             folder = args.out / f"seed{seed}" / kind.replace(" ", "-")

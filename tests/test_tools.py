@@ -101,7 +101,7 @@ def test_what_starts_from_one_network_is_set_beside_it_on_the_same_episodes(data
     assert (record["experiment"], record["shots"], record["commit"]) == ("tiny", 2, tools.commit())
     assert record["mtl"]["seeds"] == pytest.approx([0.1, 0.2])
     assert record["mtl hard-tasks - mtl"]["seeds"] == pytest.approx([0.05, 0.05])
-    for before in ("baseline", "linear head"):
+    for before in ("baseline", "linear head", "untrained"):
         assert 0.1 < record[before]["mean"] < 0.9  # 5 ways of noise
         gap = record[f"mtl - {before}"]
         assert gap["seeds"] == pytest.approx([own - record[before]["mean"] for own in (0.1, 0.2)])

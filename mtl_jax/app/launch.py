@@ -274,7 +274,12 @@ def _start(settings: Settings, config: dict[str, Any], out: Path, quiet: bool) -
         train_or_resume(resolve_settings(earlier), folder, quiet)
     else:
         return None
-    of_source = read_settings(folder)
+    return start_from(settings, folder)
+
+
+def start_from(settings: Settings, folder: str | Path) -> PyTree:
+    """theta with which a run starts from the network of another: that one's in `folder`, the rest fresh by its seed."""
+    of, of_source = settings.network, read_settings(folder)
     check_start(of, of_source.network)
     source = load_theta(folder, of_source)
     key = jax.random.split(jax.random.key(settings.run.seed), 3)[0]  # the trainer's own for init
