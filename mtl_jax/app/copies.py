@@ -7,12 +7,12 @@ from typing import Any
 from mtl_jax.app import options
 from mtl_jax.app.options import Parser
 from mtl_jax.app.settings import Settings
+from mtl_jax.data.augmentations import VARIATIONS
 
 HELP = {
     "support_copies": "adapt to N augmented copies of each support image too (default: 0)",
     "query_copies": "average the probabilities of each query and of N augmented copies of it (default: 0)",
 }
-VARIATIONS = ("flip_crop", "affine", "elastic")  # data.augment's; help answers without jax
 
 
 def add_copies(parser: Parser, *names: str) -> None:

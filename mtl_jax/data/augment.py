@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 from mtl_jax.data.augmentations import AUGMENTATIONS as AUGMENTATIONS
+from mtl_jax.data.augmentations import VARIATIONS
 from mtl_jax.data.pool import ClassPool
 from mtl_jax.types import Array
 
@@ -116,14 +117,13 @@ def distort_and_bend(key: Array, x: Array) -> Array:
     return distort(key, x, bend=0.04)
 
 
-# Of one image: what copies of it differ by.
-VARIATIONS = {"flip_crop": flip_crop, "affine": distort, "elastic": distort_and_bend}
+VARY_BY = dict(zip(VARIATIONS, (flip_crop, distort, distort_and_bend), strict=True))  # each of one image, by its name
 
 
 def variation_of(augment: str | None) -> str | None:
     """Which of VARIATIONS an augmentation does to each image; None where it does neither."""
-    of = {"flip_crop": CROPPED, "affine": DISTORTED, "elastic": BENT}
-    return next((name for name, those in of.items() if augment in those), None)
+    of = zip(VARIATIONS, (CROPPED, DISTORTED, BENT), strict=True)
+    return next((name for name, those in of if augment in those), None)
 
 
 def check_images(what: str, x: Array) -> None:

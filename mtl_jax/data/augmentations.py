@@ -9,3 +9,4 @@ AUGMENTATIONS = (
     "flip_crop",
     "rotations_flip_crop",
 )
+VARIATIONS = ("flip_crop", "affine", "elastic")  # of one image: what copies of it differ by

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.data.augment import VARIATIONS, check_images
+from mtl_jax.data.augment import VARY_BY, check_images
+from mtl_jax.data.augmentations import VARIATIONS
 from mtl_jax.learners.checks import check_counts, checked
 from mtl_jax.learners.objective import log_mean_probability, query_objective
 from mtl_jax.types import Array, Episode, Learner, PyTree
@@ -46,7 +47,7 @@ def with_copies(learner: Learner, vary: str, support_copies: int = 4, query_copi
         raise ValueError(f"unknown vary {vary!r}: choose one of {', '.join(VARIATIONS)}")
     if support_copies + query_copies == 0:
         raise ValueError("0 copies of the support set and of the queries change nothing: give one of them, or neither")
-    one = VARIATIONS[vary]
+    one = VARY_BY[vary]
 
     def several(seed: int, x: Array, number: int) -> Array:
         """x [n, ...] and copies of it, [1 + number, n, ...]."""

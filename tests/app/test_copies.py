@@ -12,7 +12,6 @@ from mtl_jax.app import classifier, copies
 from mtl_jax.app.methods import resolve_settings
 from mtl_jax.app.pictures import Support
 from mtl_jax.app.runs import load_run
-from mtl_jax.data.augment import VARIATIONS
 from mtl_jax.learners.copies import with_copies
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no splits of its own")
@@ -38,10 +37,6 @@ def train(data, folder, *given):
 def run(data, tmp_path_factory):
     """Trained with flips and crops."""
     return train(data, tmp_path_factory.mktemp("runs") / "cropped", "--augment", "flip_crop")
-
-
-def test_words_are_those_of_the_augmentations():
-    assert tuple(VARIATIONS) == copies.VARIATIONS  # the options, which help answers from, import no jax
 
 
 def test_eval_measures_by_copies_that_vary_as_in_training(run, capfd):
