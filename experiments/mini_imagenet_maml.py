@@ -1,4 +1,4 @@
-"""Second-order MAML on mini-ImageNet, 5-way 1-shot.
+"""Second-order MAML on mini-ImageNet, 5-way 1-shot and 5-shot.
 
 Paper: Finn, Abbeel and Levine 2017, arXiv 1703.03400, prints 48.70 ± 1.84 % and 63.11 ± 0.92 % (1 and 5 shots).
 Command: python experiments/mini_imagenet_maml.py [--setting paper|cpu|mean|slow] [--out runs/mini_imagenet_maml]
@@ -24,7 +24,9 @@ Result: in docs/results.md. cpu: 27 minutes of training on one of two shared CPU
     validation tasks by a logistic regression; 43.1 after the 24,000 steps at 42x42). Of the 100 validation tasks of
     training its start, untrained with a new head, has 43.6 %; so has it after 100 steps, the best, and 43.5 from then
     on; by the rate of mean it has 42.4 and 42.6 after 250 and 500 steps, where it was broken off: what a higher outer
-    rate learns of the source classes costs the others.
+    rate learns of the source classes costs the others. The best at both shots, of one network that is trained at 1:
+    46.51 ± 0.64 and 63.11 ± 0.57 % with 15 queries; with as many as shots, as the paper tests, 48.20 ± 1.50 and 63.96
+    ± 0.73, both within its intervals.
 """
 
 from tools import publish
