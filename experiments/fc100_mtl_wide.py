@@ -14,8 +14,8 @@ Setting: Oreshkin's split, 32x32x3, flips and padded crops in training. Everythi
     steps, inner rate 0.1, outer rate 5e-3 (scales and shifts a tenth), cosine, best of the validations, three seeds.
     Hard tasks as in the paper's section 4.3: every so many random steps one of the classes that those failed on. 1,000
     test episodes of 15 queries, the same for all: an interval is that of the episodes' means over seeds, a gap is
-    paired episode by episode. Norm transductive. CIFAR-100 holds one image twice, in a training and in a test class of
-    this split.
+    paired episode by episode. A run has a row of mtl at its start, untrained, which these records are older than. Norm
+    transductive. CIFAR-100 holds one image twice, in a training and in a test class of this split.
 Result: in docs/results.md. At 1 shot and at 5 the network as it is, under a logistic regression, is the best; mtl gains
     on its own linear head at 1 shot alone, and hard tasks gain nothing on random ones. At 1 shot mtl has 77 to 82 % on
     source tasks, where the network has seen every class, and 34 to 36 on validation ones from step 100 on; at 5 shots

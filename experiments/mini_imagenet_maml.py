@@ -20,7 +20,7 @@ Result: in docs/results.md. cpu: 27 minutes of training on one of two shared CPU
     pre-training, which has 44.7 % of validation tasks by a logistic regression; 53 % on training tasks throughout, 41.3
     on 100 validation ones, rising slowly to the end. Of 100 others it has 43.1 ± 2.2 %, the pre-trained network with a
     new head by 20 steps of that rate 42.4 ± 2.0 before training, by 20 of rate 0.3 41.9 ± 2.0. It is 1.3 points better
-    than cpu at 1 shot; 5 shots were not tested. slow: 14 minutes beside other work, after 62 of pre-training (45.3 % of
+    than cpu at 1 shot; 5 shots were not tested. slow: 14 minutes beside other work, after 63 of pre-training (45.3 % of
     validation tasks by a logistic regression; 43.1 after the 24,000 steps at 42x42). Of the 100 validation tasks of
     training its start, untrained with a new head, has 43.6 %; so has it after 100 steps, the best, and 43.5 from then
     on; by the rate of mean it has 42.4 and 42.6 after 250 and 500 steps, where it was broken off: what a higher outer

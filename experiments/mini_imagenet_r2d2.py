@@ -15,9 +15,9 @@ Result: in docs/results.md: cpu with --steps 600, 25 minutes of training on one 
     logistic regression, it is 0.3 points better at 1 shot, within the intervals, and a point worse at 5. cpu from an
     RFS network of more steps (--setting cpu --steps 6000 after half_size --steps 24000): 13 minutes on a faster
     machine; validation 25.7 % after 750 steps, the best; 46.74 ± 0.58 % at 1 shot, 48.37 ± 0.60 by 9 augmented copies
-    at test (with_copies.py); 64.26 ± 0.54 % at 5 shots, 64.49 ± 0.54 by one copy. mean: 16
-    minutes beside other work; validation is level at 25.7 to 26.0 % from the start on, best after 150 steps: 49.45 ±
-    0.63 and 65.44 ± 0.55 %, without copies. With a lambda that starts at 1, as cpu's, it was broken off at 22.7 %: what
+    at test (with_copies.py); 64.26 ± 0.54 % at 5 shots, 64.49 ± 0.54 by one copy. mean: 16 minutes
+    beside other work; validation is level, 25.5 to 26.0 % from 50 steps on and best after 150: 49.45 ± 0.63 and 65.44 ±
+    0.55 %, without copies. With a lambda that starts at 1, as cpu's, it was broken off at 22.7 % after 250 steps: what
     it lacked on 64 features is lambda. Untrained, on the network of --init, it has 57.1, 63.3, 64.1 and 57.7 % of 100
     validation tasks of 5 shots by a lambda of 1, 10, 100 and 1,000; that network's own nearest means have 65.0.
 """

@@ -60,11 +60,10 @@ def publish_from_one(
         fresh = change(wanted, image_shape=start.task.image_shape, input_dtype=start.task.input_dtype)
         fitted["untrained"] = (build_learner(fresh, 5), start_from(fresh, args.init))
     seen: dict[str, list[np.ndarray]] = {}
-    of = {"init": args.init, "steps": start.outer.steps, "shots": shots}
+    of = {"init": args.init, "steps": start.outer.steps, "shots": shots, "method": dict(wanted.method)}
     for row, (learner, at) in fitted.items():
         path = args.out / f"{row.replace(' ', '-')}.json"
-        mine = {} if row in HEADS else {"method": dict(wanted.method)}
-        seen[row] = [keep_scores(path, of | mine, partial(score_episodes, learner, at, start, shots))]
+        seen[row] = [keep_scores(path, of, partial(score_episodes, learner, at, start, shots))]
     record = {"experiment": name, "dataset": start.task.dataset, "setting": args.setting, "commit": commit()}
     record |= {"norm": "transductive", "episodes": EPISODES, "shots": shots}
     pairs = [(kind, before) for k, kind in enumerate(kinds) for before in (*fitted, *list(kinds)[:k])]
