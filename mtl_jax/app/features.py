@@ -108,7 +108,8 @@ def write_features(
         out: the .npz file; beside it, while this goes on, a folder of parts.
         image_size: pixels of a side; what the backbone expects unless given.
         split_file: classes of train, val and test.
-        say: called with images done, images in all, and images per second.
+        say: called with images done, images in all, and images per second; first with none done, once nothing is left
+            to refuse.
 
     Returns:
         {"images", "features", "seconds", "images_per_s", "image_size"}.
@@ -121,18 +122,24 @@ def write_features(
     embed, side = embedder(backbone)
     size = image_size or side
     facts = datasets.info(dataset, split_file)
+    if len(facts.image_shape) != 3:
+        raise ValueError(f"a backbone takes images, and {dataset} has inputs of shape {tuple(facts.image_shape)}")
     # Files are read at the size asked for; small images stay small until their turn, or they would fill the memory.
     read_at = size if dataset.startswith("folder:") else None
     pools = {
         split: datasets.load(dataset, split, read_at, channels=3, host=True, split_file=split_file)
         for split in facts.splits
     }
+    for pool in pools.values():
+        if pool.x.ndim != 4 or pool.x.dtype != np.uint8:
+            raise ValueError(f"a backbone takes images, and {dataset} has {pool.x.dtype} of shape {pool.input_shape}")
     if distinct(pools) == 1:  # few classes: every split is all of them
         pools = {"": next(iter(pools.values()))}
     parts = out.with_name(out.name + ".parts")
     setting = {"backbone": backbone, "dataset": dataset, "image_size": size, "split_file": split_file}
     _same_setting(parts, setting | {"files": _files_behind(backbone, dataset, split_file)})
     total, done, computed, began = sum(len(pool.x) for pool in pools.values()), 0, 0, time.perf_counter()
+    say(0, total, 0.0)
     for split, first, images in _chunks(pools):
         file = parts / f"{split or 'all'}-{first}.npy"
         if not file.exists():
@@ -158,8 +165,6 @@ def distinct(pools: dict[str, ClassPool]) -> int:
 
 def _chunks(pools: dict[str, ClassPool]) -> Iterator[tuple[str, int, np.ndarray]]:
     for split, pool in pools.items():
-        if pool.x.ndim != 4 or pool.x.dtype != np.uint8:
-            raise ValueError(f"a backbone takes images, not inputs of shape {pool.input_shape}")
         for first in range(0, len(pool.x), PART):
             yield split, first, np.asarray(pool.x[first : first + PART])
 
@@ -204,8 +209,12 @@ def cached_features(backbone: str, dataset: str, image_size: int | None, split_f
     file = folder / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
-        log.warning("making the features of %s by %s, once: this may take minutes", dataset, backbone)
-        write_features(backbone, dataset, file, image_size, split_file)
+
+        def warn(done: int, total: int, rate: float) -> None:
+            if not done:
+                log.warning("making the features of %s by %s, once: this may take minutes", dataset, backbone)
+
+        write_features(backbone, dataset, file, image_size, split_file, warn)
     return file
 
 

@@ -72,7 +72,8 @@ def counted(things: str) -> Iterator[Callable[[int, int, float], None]]:
     task = bar.add_task(things, total=None, rate="compiling ...")
 
     def say(done: int, total: int, rate: float) -> None:
-        bar.update(task, completed=done, total=total, rate=f"{rate:.0f} {things}/s" if rate else "read from before")
+        unknown = "read from before" if done else "compiling ..."
+        bar.update(task, completed=done, total=total, rate=f"{rate:.0f} {things}/s" if rate else unknown)
 
     with bar:
         yield say

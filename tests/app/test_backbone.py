@@ -12,6 +12,7 @@ from mtl_jax.app import features
 from mtl_jax.app.build import build_learner
 from mtl_jax.app.methods import change, resolve_settings
 from mtl_jax.app.runs import load_pool, load_run
+from mtl_jax.models import pretrained
 
 
 @pytest.fixture
@@ -98,6 +99,26 @@ def test_parts_of_features_are_not_gone_on_with_by_other_weights(photos, tmp_pat
     weights.write_bytes(b"other weights")
     with pytest.raises(ValueError, match="parts of another setting: remove it"):
         features.write_features(str(weights), f"folder:{photos}", out, 8)
+
+
+@pytest.mark.parametrize("wrong", ["backbone", "split", "inputs"])
+def test_no_features_are_announced_that_are_refused(wrong, photos, tmp_path, monkeypatch, caplog):
+    np.savez(tmp_path / "own.npz", x=np.zeros((6, 4), np.float32), y=np.repeat(np.arange(3), 2))
+    data = f"npz:{tmp_path / 'own.npz'}" if wrong == "inputs" else f"folder:{photos}"
+    split = str(tmp_path / "none.json") if wrong == "split" else None
+    if wrong == "backbone":
+        monkeypatch.setattr(features, "pretrained", pretrained)
+    said = {"backbone": "lite9", "split": "none.json", "inputs": r"\(4,\)"}[wrong]
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        features.cached_features("lite9" if wrong == "backbone" else "lite0", data, 8, split, tmp_path)
+    assert "making the features" not in caplog.text
+    assert not list((tmp_path / "features").glob("*"))
+
+
+def test_features_are_announced_once_and_taken_from_the_cache_in_silence(photos, tmp_path, caplog):
+    for _ in range(2):
+        features.cached_features("lite0", f"folder:{photos}", 8, None, tmp_path)
+    assert caplog.text.count("making the features") == 1
 
 
 def test_files_of_settings_are_named_from_the_root(tmp_path, monkeypatch):
