@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from crops import windows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,21 +138,12 @@ def test_mirror_images_are_exact_and_count_as_classes_too():
         assert np.isclose(want, got, atol=1e-5).all((1, 2, 3, 4)).sum() == 1
 
 
-def windows_of(image, most):
-    """Bytes of every 8x8 window of the padded image and its mirror, turned by less than `most`: what each is."""
-    windows = {}
-    for turns, mirrored, top, left in np.ndindex(most, 2, 9, 9):
-        padded = np.pad(image[:, ::-1] if mirrored else image, ((4, 4), (4, 4), (0, 0)))
-        windows[np.rot90(padded, turns)[top : top + 8, left : left + 8].tobytes()] = (turns, mirrored, top, left)
-    return windows
-
-
 def test_flip_crop_gives_windows_of_the_padded_image_and_its_mirror():
     image = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
     pool = ClassPool.from_arrays(np.stack([image] * 2), np.zeros(2, int))
     draw = jax.jit(jax.vmap(lambda k: sample_episode(k, pool, 1, 1, 1, "flip_crop").query_x[0]))
     got = np.round(np.asarray(draw(jax.random.split(jax.random.key(0), 600))) * 255).astype(np.uint8)
-    windows = windows_of(image, 1)
+    windows = windows_of(image)
     found = [windows[x.tobytes()] for x in got]  # a KeyError: not a window
     _, mirrored, top, left = map(np.asarray, zip(*found, strict=True))
     assert abs(mirrored.mean() - 0.5) < 0.1
@@ -162,7 +154,7 @@ def test_flip_crop_gives_windows_of_the_padded_image_and_its_mirror():
 def test_turned_classes_of_flip_crop_keep_their_mirror_images():
     image = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
     pool = ClassPool.from_arrays(np.stack([image] * 2), np.zeros(2, int))
-    windows = windows_of(image, 4)
+    windows = windows_of(image, turns=4)
 
     def places(x):
         return [windows[np.round(np.asarray(each) * 255).astype(np.uint8).tobytes()] for each in x]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from crops import windows_of
 
 from mtl_jax import Episode, Learner, learners, models
 from mtl_jax.data.augment import distort, flip_crop
@@ -31,12 +32,6 @@ def linear(theta, phi, x):
 def seen():
     """A learner whose phi is what it was given, and whose outputs are linear in an image."""
     return Learner(lambda key, x: jax.random.normal(key, (SIDE * SIDE, 3)), keeps, linear, None)
-
-
-def windows_of(image):
-    """The bytes of all crops of an image and of its mirror image, padded by 4 pixels of zeros."""
-    padded = [np.pad(each, ((4, 4), (4, 4), (0, 0))) for each in (image, image[:, ::-1])]
-    return {p[i : i + SIDE, j : j + SIDE].tobytes() for p in padded for i in range(9) for j in range(9)}
 
 
 def test_it_adapts_to_the_images_and_to_crops_of_them_under_their_labels(task, seen):
