@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtl_jax.app import frozen, methods, options, runs
-from mtl_jax.app.copies import add_copies, copies_of
+from mtl_jax.app.copies import OF_FEATURES, add_copies, copies_of
 from mtl_jax.app.export import is_exported
 from mtl_jax.app.options import Parser
 
@@ -153,7 +153,7 @@ def find_source(run: str, args: Namespace, alone: bool = True) -> Source:
         if alone and (hasattr(args, "norm") or args.invert):
             raise ValueError("a frozen backbone has moments of its own (norm frozen): leave --norm and --invert out")
         if alone and (args.support_copies or hasattr(args, "vary")):
-            raise ValueError(f"copies are for a run that was trained on images, not for {run}: leave them out")
+            raise ValueError(OF_FEATURES)
         if alone and getattr(args, "folds", None):
             raise ValueError(
                 "a backbone's images are each left out alone: leave --folds out, or give 0 for no estimate"

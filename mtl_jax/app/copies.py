@@ -13,6 +13,7 @@ HELP = {
     "support_copies": "adapt to N augmented copies of each support image too (default: 0)",
     "query_copies": "average the probabilities of each query and of N augmented copies of it (default: 0)",
 }
+OF_FEATURES = "copies are of images, and a backbone's features are made once: leave copies and --vary out"
 
 
 def add_copies(parser: Parser, *names: str) -> None:
@@ -37,7 +38,7 @@ def copies_of(settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError("--vary says how copies differ, and none are asked for: give --support-copies N")
         return {}
     if settings.network.backbone:
-        raise ValueError("copies are of images, and a backbone's features are made once: leave --support-copies out")
+        raise ValueError(OF_FEATURES)
     from mtl_jax.data.augment import variation_of
 
     vary = given.get("vary") or variation_of(settings.task.augment)

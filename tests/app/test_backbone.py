@@ -134,7 +134,7 @@ def test_files_of_settings_are_named_from_the_root(tmp_path, monkeypatch):
 def test_copies_are_refused_before_features_are_made(command, photos, made, capsys):
     place = ("--dataset", f"folder:{photos}", "--image-size", 8, "--ways", 2, "--queries", 2)
     assert mtl_jax(*command.split(), *place, "--support-copies", 2) == 2
-    assert "a backbone's features are made once: leave --support-copies out" in capsys.readouterr().err
+    assert "a backbone's features are made once: leave copies and --vary out" in capsys.readouterr().err
     assert made == []
 
 

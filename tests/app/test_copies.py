@@ -86,7 +86,7 @@ def test_pictures_are_classified_by_copies_of_the_support_set_too(run):
 @pytest.mark.parametrize("given", [("--support-copies", 2), ("--vary", "affine")])
 def test_a_backbone_alone_takes_no_copies(given, tmp_path, capfd):
     assert mtl_jax("predict", "lite0", "--support", tmp_path, "--query", tmp_path, *given) == 2
-    assert "copies are for a run that was trained on images, not for lite0" in capfd.readouterr().err
+    assert "a backbone's features are made once: leave copies and --vary out" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
