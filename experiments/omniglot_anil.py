@@ -17,9 +17,9 @@ Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 w
     These three are tested with 50 inner steps of the head, the others before them with 5. max_pool: as mirrored, on
     conv4-64 with max-pool, from the network of a prototypical network (--init, the run of omniglot_protonet.py
     --setting mirrored), 8 tasks, 20 inner steps of rate 0.05 (100 at test), 2,000 steps. elastic: so from its setting
-    elastic, each image bent too, 100 inner steps in training as well, Adam 1e-4, 1,500 steps. few_steps: as max_pool
-    with 5 inner steps of 0.1, at test too, 1,000 steps from the run of max_pool and its head (--init), meant as a start
-    for MAML at 20 ways.
+    elastic (--init protonet-omniglot, the weights that come with the package), each image bent too, 100 inner steps in
+    training as well, Adam 1e-4, 1,500 steps. few_steps: as max_pool with 5 inner steps of 0.1, at test too, 1,000 steps
+    from the run of max_pool and its head (--init), meant as a start for MAML at 20 ways.
 Result: in docs/results.md. cpu_5 took 32 minutes of training on one of two shared CPU cores, cpu 14 more, beside other
     work; from_protonet_5 13 and from_protonet 15. Five inner steps leave the head short of what the support set says,
     most of all at 20 ways and 5 shots: on validation classes from_protonet has 88.0 % by 5, 96.0 by 10, 96.9 by 20 and
@@ -37,9 +37,10 @@ Result: in docs/results.md. cpu_5 took 32 minutes of training on one of two shar
     shot, by the start: the untrained head on those features has 94.8 ± 0.5 % of 400 validation tasks by the paper's
     protocol, the trained one 94.4, at 5 shots 97.6 ± 0.5 and 97.8 ± 0.6 of 100. By 20 inner steps in training the head
     has not settled, gradients reach norms of 280, and 4,000 steps at 1e-3 end at 92.3 where the untrained head has 94.3
-    (100 tasks of 2 queries). Untrained, 50 steps of rate 0.05 and a new head on the features of protonet-omniglot have
-    92.3 ± 0.9 % of validation tasks already; their features are large, and rates of 0.1 diverge. few_steps: 7 minutes;
-    80.6 % by its 5 steps, 90 on training tasks: too few for 20 ways, and MAML was not trained from it.
+    (100 tasks of 2 queries). Untrained, 50 steps of rate 0.05 and a new head on the features of omniglot_protonet.py's
+    one_shot have 92.3 ± 0.9 % of validation tasks already; their features are large, and rates of 0.1 diverge.
+    few_steps: 7 minutes; 80.6 % by its 5 steps, 90 on training tasks: too few for 20 ways, and MAML was not trained
+    from it.
 """
 
 from tools import publish

@@ -7,12 +7,13 @@ Command: TFDS_DATA_DIR=... python experiments/omniglot_matching.py [--setting
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64 with max-pool, no full context, cosines
     times 20, 60-way 1-shot episodes of 5 queries, one per step, Adam 2e-3 cosine, seed 0, best of the validations
     (60-way, 100 episodes); 1,000 test episodes of 15 queries, upright characters. long: 10,000 steps; not run. cpu:
-    3,000 steps. from_protonet: 1,500 steps at rate 1e-3 from the network of a prototypical network (--init
-    protonet-omniglot, the weights that come with the package). affine: 2,500 steps from the network of cpu (--init),
-    each training image turned, stretched, sheared and moved a little. both_shots: the same maps, 2,200 steps at rate
-    1e-3 from the network of affine (--init), each of one 60-way 1-shot or one 40-way 5-shot episode. mirrored: as
-    affine, with the mirror images of all classes as classes too, from the network of a prototypical network (--init,
-    the run of omniglot_protonet.py --setting mirrored). elastic: so from its setting elastic, each image bent too.
+    3,000 steps. from_protonet: 1,500 steps at rate 1e-3 from the network of a prototypical network (--init, the run of
+    omniglot_protonet.py --setting one_shot). affine: 2,500 steps from the network of cpu (--init), each training image
+    turned, stretched, sheared and moved a little. both_shots: the same maps, 2,200 steps at rate 1e-3 from the network
+    of affine (--init), each of one 60-way 1-shot or one 40-way 5-shot episode. mirrored: as affine, with the mirror
+    images of all classes as classes too, from the network of a prototypical network (--init, the run of
+    omniglot_protonet.py --setting mirrored). elastic: so from its setting elastic (--init protonet-omniglot, the
+    weights that come with the package), each image bent too.
 Result: in docs/results.md; cpu took 17 minutes of training on one of two shared CPU cores, from_protonet 8, affine 17.
     Of cpu and from_protonet the network from nothing is the better one at 20 ways; affine beats both, by 1.6 points of
     validation; both_shots (19 minutes) is no better than affine. mirrored: 28 minutes beside other runs; 92 % on

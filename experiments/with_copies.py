@@ -14,12 +14,12 @@ Result: in docs/results.md. On validation classes, transductive, 5-way: R2-D2 on
     support set. protonet-cifar_fs at 1 shot +0.2 by 1, 1.3 by 4, 1.4 ± 0.6 by 9 of the support set; 0.6 by plain mirror
     images. RFS on mini-ImageNet at 1 shot +0.9 ± 0.5 by 9 for images of 42 pixels, of which a crop moves more than of
     84; its 4 at 5 shots are the authors' five images, not chosen. R2-D2 on mini-ImageNet has them as on CIFAR-FS, not
-    chosen there. protonet-omniglot at 20 ways and 1 shot +0.2 by 4, 0.4 ± 0.2 by 9, 0.4 by 9 of the queries too (the
-    network of omniglot_protonet.py --setting mirrored +0.6 ± 0.2 by 9, of which the test classes show 0.2; its five
-    best checkpoints together +0.0 ± 0.1); maml-omniglot by its paper's protocol +0.3 ± 0.4 by 4 and 0.2 by 9. Under the
-    norm of the support set, whose moments are then those of altered images too, that mirrored network loses 0.6 points
-    on the test classes. By 9 copies of a 1-shot support set an episode takes 1.3 to 2 times as long; each copy of the
-    queries adds its whole time again.
+    chosen there. protonet-omniglot, then that of one_shot, at 20 ways and 1 shot +0.2 by 4, 0.4 ± 0.2 by 9, 0.4 by 9 of
+    the queries too (the network of omniglot_protonet.py --setting mirrored +0.6 ± 0.2 by 9, of which the test classes
+    show 0.2; its five best checkpoints together +0.0 ± 0.1); maml-omniglot by its paper's protocol +0.3 ± 0.4 by 4 and
+    0.2 by 9. Under the norm of the support set, whose moments are then those of altered images too, that mirrored
+    network loses 0.6 points on the test classes. By 9 copies of a 1-shot support set an episode takes 1.3 to 2 times as
+    long; each copy of the queries adds its whole time again.
 """
 
 import argparse
