@@ -19,6 +19,7 @@ def anil(
     test_steps: int | None = None,
     inner_optimizer: optax.GradientTransformation | None = None,
     loss: Loss | None = None,
+    inner_momentum: float = 0.0,
 ) -> Learner:
     """Almost no inner loop: MAML whose inner steps move the head alone.
 
@@ -32,6 +33,7 @@ def anil(
         test_steps: inner steps of `adapt`, as many as in training unless given.
         inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
         loss: as in `maml`.
+        inner_momentum: m of the inner SGD, v <- m v + grad, phi <- phi - inner_lr v; 0 for none.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats), the body in it as in theta.
@@ -45,7 +47,7 @@ def anil(
     Note: steps on features are cheap, and many of them at test tell: trained with 5, Omniglot's 20-way 5-shot tasks had
     90.6 % with test_steps=5 and 97.8 % with 50 (experiments/omniglot_anil.py).
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order, inner_momentum)
     check_inner(inner_steps, order, test_steps)
 
     def init(key: Array, x: Array) -> PyTree:

@@ -20,6 +20,7 @@ def boil(
     remat: bool = False,
     inner_optimizer: optax.GradientTransformation | None = None,
     loss: Loss | None = None,
+    inner_momentum: float = 0.0,
 ) -> Learner:
     """Body only in the inner loop: MAML whose inner steps leave the head alone.
 
@@ -34,6 +35,7 @@ def boil(
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
         inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
         loss: as in `maml`.
+        inner_momentum: m of the inner SGD, v <- m v + grad, phi <- phi - inner_lr v; 0 for none.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats), the head in it as in theta.
@@ -44,7 +46,7 @@ def boil(
 
     Reference: Oh, Yoo, Kim and Yun 2020, arXiv 2008.08882.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order, inner_momentum)
     check_inner(inner_steps, order, test_steps)
     warn_of_rounding(net, inner_steps)
 

@@ -23,6 +23,7 @@ def cavia(
     layer: str | None = None,
     inner_optimizer: optax.GradientTransformation | None = None,
     loss: Loss | None = None,
+    inner_momentum: float = 0.0,
 ) -> Learner:
     """Fast context adaptation: MAML whose inner loop moves a vector of context parameters, and no weight.
 
@@ -42,6 +43,7 @@ def cavia(
         layer: the one top-level layer of the parameters that the context speaks to; every one unless given.
         inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
         loss: as in `maml`.
+        inner_momentum: m of the inner SGD, v <- m v + grad, c <- c - inner_lr v; 0 for none.
 
     Returns:
         Learner; theta is {"net", "context": {"scale", "shift": trees of [context, channels]}}, those that the network
@@ -56,7 +58,7 @@ def cavia(
     Note: the authors' convolutional networks have one FiLM layer, after the third convolution (`layer`), and the
     sinusoid network takes its context at the input alone (layer="dense0").
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, inner_momentum=inner_momentum)
     check_inner(inner_steps, order, test_steps)
     if context < 1:
         raise ValueError(f"context must be at least 1, not {context}")

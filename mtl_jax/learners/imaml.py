@@ -27,6 +27,7 @@ def imaml(
     cg_steps: int = 5,
     damping: float = 10.0,
     loss: Loss | None = None,
+    inner_momentum: float = 0.0,
 ) -> Learner:
     """Implicit MAML: the inner loop solves a proximal problem, and the meta-gradient does not look at its path.
 
@@ -48,6 +49,7 @@ def imaml(
         damping: added to lambda in that system (not in the inner problem). 0 is exact where I + H / lambda is positive
             definite; on images H has negative directions, which a small lambda lets blow up.
         loss: as in `maml`.
+        inner_momentum: m of the inner SGD, v <- m v + grad, phi <- phi - inner_lr v; 0 for none.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats). The gradient is the exact one
@@ -61,7 +63,7 @@ def imaml(
     Note: the paper has lambda 2 and no damping; the authors' code solves ((1 + a) I + H / (lambda + b)) g = v, of which
         b is `damping` here (10 is their default too), and a only scales what Adam scales again.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order=1)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, 1, inner_momentum)
     check_inner(inner_steps, test_steps=test_steps)
     warn_of_rounding(net, inner_steps)
     check_above(regularization=regularization)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mtl_jax.learners.checks import check_above
+from mtl_jax.learners.checks import check_above, check_share
 from mtl_jax.types import Array, PyTree
 
 InnerGrad = Literal["auto", "reverse", "mixed"]
@@ -162,16 +162,28 @@ def looks_at_loss(optimizer: optax.GradientTransformation, loss: Callable[[PyTre
 
 
 def inner_optimizer_or_sgd(
-    inner_optimizer: optax.GradientTransformation | None, inner_lr: float | Array, order: int = 2
+    inner_optimizer: optax.GradientTransformation | None,
+    inner_lr: float | Array,
+    order: int = 2,
+    inner_momentum: float | Array = 0.0,
 ) -> optax.GradientTransformation:
-    """Plain SGD; or the optimiser given, which at order 2 looks at its own derivative when it meets the parameters.
+    """SGD; or the optimiser given, which at order 2 looks at its own derivative when it meets the parameters.
 
     Raises:
-        ValueError: inner_lr is not above 0; or (while tracing) as `check_derivative`.
+        ValueError: inner_lr is not above 0, or inner_momentum not in [0, 1) or given beside an optimiser; or (while
+            tracing) as `check_derivative`.
     """
+    none = isinstance(inner_momentum, int | float) and inner_momentum == 0
+    check_share(")", inner_momentum=inner_momentum)
     if inner_optimizer is None:
         check_above(inner_lr=inner_lr)
-        return optax.GradientTransformation(*optax.sgd(inner_lr))  # of the type that takes no loss
+        rule = optax.sgd(inner_lr, momentum=None if none else inner_momentum)
+        return optax.GradientTransformation(*rule)  # of the type that takes no loss
+    if not none:
+        raise ValueError(
+            f"inner_momentum {inner_momentum} is of the inner SGD, and inner_optimizer stands in its place: leave "
+            "inner_momentum out, and give the optimiser its own"
+        )
     rule = inner_optimizer
     if order == 1:
         return rule
@@ -242,15 +254,20 @@ def check_inner(inner_steps: int, order: int = 2, test_steps: int | None = None)
 
 
 def unit_rule(
-    inner_optimizer: optax.GradientTransformation | None, inner_lr: float | Array, order: int = 2
+    inner_optimizer: optax.GradientTransformation | None,
+    inner_lr: float | Array,
+    order: int = 2,
+    inner_momentum: float | Array = 0.0,
 ) -> tuple[optax.GradientTransformation, float | Array]:
     """An update for learned rates to multiply, and their start: SGD of rate 1 and inner_lr, or the one given and 1.
 
     Raises:
         ValueError: as `inner_optimizer_or_sgd`.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
-    return (optax.GradientTransformation(*optax.sgd(1.0)), inner_lr) if inner_optimizer is None else (rule, 1.0)
+    if inner_optimizer is not None:
+        return inner_optimizer_or_sgd(inner_optimizer, inner_lr, order, inner_momentum), 1.0
+    check_above(inner_lr=inner_lr)
+    return inner_optimizer_or_sgd(None, 1.0, order, inner_momentum), inner_lr
 
 
 def linear(head: PyTree, features: Array) -> Array:

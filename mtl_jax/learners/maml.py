@@ -68,6 +68,7 @@ def maml(
     inner_optimizer: optax.GradientTransformation | None = None,
     inner_grad: InnerGrad = "auto",
     loss: Loss | None = None,
+    inner_momentum: float = 0.0,
 ) -> Learner:
     """Model-agnostic meta-learning.
 
@@ -84,6 +85,7 @@ def maml(
         inner_grad: "auto", "reverse" or "mixed", as in `inner_loop`: the same meta-gradient at other costs.
         loss: (outputs, targets) -> scalar, of support and query sets; mean cross-entropy against integer labels, or
             mean squared error against float targets, unless given.
+        inner_momentum: m of the inner SGD, v <- m v + grad, phi <- phi - inner_lr v; 0 for none.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats).
@@ -95,7 +97,7 @@ def maml(
 
     Note: the authors' Omniglot code sums its loss over the ways; its rate 0.4 at 5 ways is 2.0 on the mean loss here.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order, inner_momentum)
     check_inner(inner_steps, order, test_steps)
     warn_of_rounding(net, inner_steps)
 
@@ -117,13 +119,14 @@ def fomaml(
     test_steps: int | None = None,
     inner_optimizer: optax.GradientTransformation | None = None,
     loss: Loss | None = None,
+    inner_momentum: float = 0.0,
 ) -> Learner:
     """First-order MAML: `maml` of order 1, which takes inner gradients for constants.
 
     g = sum_i grad L_query_i(phi_i)
 
     Args:
-        net, inner_lr, inner_steps, test_steps, inner_optimizer, loss: as in `maml`.
+        net, inner_lr, inner_steps, test_steps, inner_optimizer, loss, inner_momentum: as in `maml`.
 
     Returns:
         Learner; theta are the network's parameters, phi is Adapted(params, stats).
@@ -133,4 +136,13 @@ def fomaml(
 
     Reference: Finn, Abbeel and Levine 2017, arXiv 1703.03400, section 5.2.
     """
-    return maml(net, inner_lr, inner_steps, 1, test_steps, inner_optimizer=inner_optimizer, loss=loss)
+    return maml(
+        net,
+        inner_lr,
+        inner_steps,
+        1,
+        test_steps,
+        inner_optimizer=inner_optimizer,
+        loss=loss,
+        inner_momentum=inner_momentum,
+    )

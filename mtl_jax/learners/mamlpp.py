@@ -66,6 +66,7 @@ def mamlpp(
     first_order_until: float | Array = 0.0,
     progress: float | Array = 1.0,
     loss: Loss | None = None,
+    inner_momentum: float = 0.0,
 ) -> Learner:
     """MAML made steadier; each part can be switched off, and without any of them it is MAML.
 
@@ -87,6 +88,7 @@ def mamlpp(
         progress: [] the fraction of the run that is done, a number or an array, traced or not. A trainer that takes
             step -> learner gives each step its own; as it stands, the learner is that of the end of the run.
         loss: as in `maml`.
+        inner_momentum: m of the inner SGD, v <- m v + grad, phi <- phi - rates v; 0 for none.
 
     Returns:
         Learner; theta is {"net": parameters, "rates": {layer: [max(inner_steps, test_steps)]}}, or the parameters
@@ -102,9 +104,9 @@ def mamlpp(
         and are not here; its meta-rate falls by a cosine, which is the outer optimiser's.
     """
     start: float | Array = inner_lr
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order, inner_momentum)
     if per_step_rates:
-        rule, start = unit_rule(inner_optimizer, inner_lr, order)
+        rule, start = unit_rule(inner_optimizer, inner_lr, order, inner_momentum)
     check_inner(inner_steps, order, test_steps)
     warn_of_rounding(net, inner_steps)
     check_share(anneal=anneal, first_order_until=first_order_until)

@@ -22,6 +22,7 @@ def meta_sgd(
     remat: bool = False,
     inner_optimizer: optax.GradientTransformation | None = None,
     loss: Loss | None = None,
+    inner_momentum: float = 0.0,
 ) -> Learner:
     """MAML with a learned rate, of either sign, for every weight.
 
@@ -37,6 +38,7 @@ def meta_sgd(
         inner_optimizer: an optax transformation whose updates the rates multiply instead of the gradient; they then
             start at 1. At order 2 Adam needs eps_root above 0.
         loss: as in `maml`.
+        inner_momentum: m of the inner SGD, v <- m v + grad, phi <- phi - rates * v; 0 for none.
 
     Returns:
         Learner; theta is {"net": parameters, "rates": a tree like them}, phi is Adapted(params, stats).
@@ -48,7 +50,7 @@ def meta_sgd(
 
     Note: the paper takes one step and draws the first rates at random from a range; here they start alike.
     """
-    rule, start = unit_rule(inner_optimizer, inner_lr, order)
+    rule, start = unit_rule(inner_optimizer, inner_lr, order, inner_momentum)
     check_inner(inner_steps, order, test_steps)
     warn_of_rounding(net, inner_steps)
 

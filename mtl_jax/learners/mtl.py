@@ -27,6 +27,7 @@ def mtl(
     inner_optimizer: optax.GradientTransformation | None = None,
     transfer: Transfer = "scale_shift",
     loss: Loss | None = None,
+    inner_momentum: float = 0.0,
 ) -> Learner:
     """Meta-transfer learning: a frozen network, meta-learned scales and shifts of it, and a head that adapts.
 
@@ -49,6 +50,7 @@ def mtl(
             are added before the normalisation; "full", all weights of the body move and none is frozen; "none", only
             the head is learned.
         loss: as in `maml`.
+        inner_momentum: m of the inner SGD, v <- m v + grad, phi <- phi - inner_lr v; 0 for none.
 
     Returns:
         Learner; theta is {"frozen": the body, "scale", "shift", "adapters", "head"} with those parts that `transfer`
@@ -69,7 +71,7 @@ def mtl(
     depthwise convolution has one for each channel. The outer rates of scale and shift are a tenth of the head's in the
     authors' PyTorch code.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order, inner_momentum)
     check_inner(inner_steps, order, test_steps)
 
     def init(key: Array, x: Array) -> PyTree:

@@ -35,6 +35,7 @@ def proto_maml(
     remat: bool = False,
     inner_optimizer: optax.GradientTransformation | None = None,
     ways: int | None = None,
+    inner_momentum: float = 0.0,
 ) -> Learner:
     """MAML from a linear head that is the prototypes' own: any number of ways, and ProtoNet before the first step.
 
@@ -52,6 +53,7 @@ def proto_maml(
         remat: keep no activations of the inner steps; the outer backward pass computes them again.
         inner_optimizer: any optax transformation in place of SGD; at order 2 Adam needs eps_root above 0.
         ways: classes of a task; counted from the support labels unless given.
+        inner_momentum: m of the inner SGD, v <- m v + grad, phi <- phi - inner_lr v; 0 for none.
 
     Returns:
         Learner; theta are the network's parameters, phi is ProtoAdapted(params, head, origin, present,
@@ -63,7 +65,7 @@ def proto_maml(
 
     Reference: Triantafillou et al. 2019, arXiv 1903.03096.
     """
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order)
+    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order, inner_momentum)
     check_inner(inner_steps, order, test_steps)
     warn_of_rounding(net, inner_steps)
     check_counts(ways=ways)
