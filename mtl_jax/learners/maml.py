@@ -96,6 +96,8 @@ def maml(
     Reference: Finn, Abbeel and Levine 2017, arXiv 1703.03400.
 
     Note: the authors' Omniglot code sums its loss over the ways; its rate 0.4 at 5 ways is 2.0 on the mean loss here.
+    Momentum, which neither paper nor code has, saves inner steps: from the weights of protonet-omniglot and a new head,
+    40 validation tasks (20-way 5-shot, 20 steps of rate 0.05) had 94.0 % without and 97.5 % with 0.9.
     """
     rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order, inner_momentum)
     check_inner(inner_steps, order, test_steps)
