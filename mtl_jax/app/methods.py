@@ -182,7 +182,7 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     if values.get("model_file") is not None:
         values = {"model": "file", **own_network(values)}
     if (backbone := values.get("backbone")) is not None:  # features are vectors, of moments that are settled
-        if Path(str(backbone)).suffix:  # a file, from the root, so that the run can be evaluated from anywhere
+        if Path(check("backbone", backbone, str, {})).suffix:  # a file, from the root: the run is evaluated anywhere
             backbone = str(Path(backbone).expanduser().resolve())
         values = {"model": "linear", "norm": FROZEN, **values, "backbone": backbone}
     task, network, outer, run = (
@@ -230,7 +230,7 @@ def _check_backbone(network: NetworkSettings, augment: str | None) -> None:
 
 def own_network(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings with what a function of one's own lacks refused, or said to be none."""
-    place = own_code.from_root(values["model_file"])
+    place = own_code.from_root(check("model_file", values["model_file"], str, {}))
     path, function = own_code.find(place)
     arguments = read_factory(path, function).parameters
     if "ways" not in arguments:

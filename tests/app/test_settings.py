@@ -58,6 +58,8 @@ def test_a_method_prefers_and_a_person_decides():
         ({"model": "linear", "width": 3}, "no hidden units"),
         ({"steps": None}, "steps cannot be left empty"),
         ({"init_head": True}, "init head is that of --init's run: give that too"),
+        ({"backbone": 0.0}, "backbone must be a word, not 0.0"),
+        ({"model_file": 0.0}, "model-file must be a word, not 0.0"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(wrong, said):
