@@ -103,10 +103,10 @@ def mamlpp(
     Note: the paper's running moments, scales and shifts of normalisation for each step are the network's affair,
         and are not here; its meta-rate falls by a cosine, which is the outer optimiser's.
     """
-    start: float | Array = inner_lr
-    rule = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order, inner_momentum)
     if per_step_rates:
         rule, start = unit_rule(inner_optimizer, inner_lr, order, inner_momentum)
+    else:
+        rule, start = inner_optimizer_or_sgd(inner_optimizer, inner_lr, order, inner_momentum), inner_lr
     check_inner(inner_steps, order, test_steps)
     warn_of_rounding(net, inner_steps)
     check_share(anneal=anneal, first_order_until=first_order_until)
