@@ -33,8 +33,7 @@ from tools import commit, parse_seeds
 
 from mtl_jax import Episode, Learner, evaluate, learners, models
 from mtl_jax.app import plot
-from mtl_jax.data import sources
-from mtl_jax.data.sinusoid import SinusoidPool
+from mtl_jax.data import sinusoid, sources
 from mtl_jax.learners.objective import objective
 from mtl_jax.run.backend import configure_cpu
 from mtl_jax.run.metrics import over_shared_episodes, write_json
@@ -74,12 +73,12 @@ def main() -> None:
     args = parse_seeds(parser, list(range(6)))
     configure_cpu()
     of = {"experiment": "sinusoid_maml", "commit": commit(), "seeds": args.seeds, "episodes": 10000, "average": 0.999}
-    runs, rows, pool, tests = {}, [], SinusoidPool(), {shots: sources.sinusoids(shots, 100) for shots in (5, 10)}
+    runs, rows, pool, tests = {}, [], sinusoid.SinusoidPool(), {n: sources.sinusoids(n, 100) for n in (5, 10)}
     for name, learner in {"maml": MAML, "pre-training": MAML._replace(loss=pooled)}.items():
         runs[name] = train_seeds(
-            learner, pool, jax.vmap(jax.random.key)(jnp.array(args.seeds)), tasks=25, steps=args.steps, log_every=1000,
-            source=sources.sinusoids(10, 10), optimizer=meta_optimizer(1e-3, args.steps, "constant"), val_every=2500,
-            val_pool=pool, val_source=tests[5], val_learner=tested(5), val_episodes=2000, average=0.999,
+            learner, pool, jax.vmap(jax.random.key)(jnp.array(args.seeds)), source=sources.sinusoids(10, 10), tasks=25,
+            steps=args.steps, optimizer=meta_optimizer(1e-3, args.steps, "constant"), average=0.999, val_pool=pool,
+            val_source=tests[5], val_learner=tested(5), val_every=2500, val_episodes=2000, log_every=1000,
             out=[args.out / name / f"seed{n}" for n in args.seeds],
         )  # fmt: skip
         if any(run.interrupted for run in runs[name]):
