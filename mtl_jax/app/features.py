@@ -119,11 +119,11 @@ def write_features(
     """
     if out.suffix != ".npz" or not out.absolute().parent.is_dir():
         raise ValueError(f"{out} must be a .npz file in a folder that exists")
-    embed, side = embedder(backbone)
-    size = image_size or side
     facts = datasets.info(dataset, split_file)
     if len(facts.image_shape) != 3:
         raise ValueError(f"a backbone takes images, and {dataset} has inputs of shape {tuple(facts.image_shape)}")
+    embed, side = embedder(backbone)
+    size = image_size or side
     # Files are read at the size asked for; small images stay small until their turn, or they would fill the memory.
     read_at = size if dataset.startswith("folder:") else None
     pools = {
