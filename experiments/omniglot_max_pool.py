@@ -55,7 +55,8 @@ Result: in docs/results.md. reptile_20: 8 minutes of training on one of two shar
     first. Nor has momentum at 5 shots: untrained, 99.3 ± 0.4 % of 200 validation tasks by 40 steps of 0.005 with it,
     99.4 ± 0.3 by 80 of ANIL's head. fomaml_20: 2 minutes beside another run; 93.6 % of 60 validation tasks (2 queries)
     after 25 steps as after 50, without momentum 93.0; 39 minutes of test, and with a quarter of maml_20's steps 0.2
-    points above it at 5 shots: what is gained is the momentum's, not the first order's.
+    points above it at 5 shots. That is put down to the momentum, which maml_20 was not tested with, and not to the
+    first order.
 """
 
 from tools import publish
