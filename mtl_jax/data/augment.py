@@ -15,7 +15,8 @@ from mtl_jax.types import Array
 TURNED = {"rotations": 4, "rotations_affine": 4, "dihedral_affine": 8, "dihedral_elastic": 8, "rotations_flip_crop": 4}
 DISTORTED = ("rotations_affine", "dihedral_affine")
 BENT = ("dihedral_elastic",)
-CROPPED = ("flip_crop", "rotations_flip_crop")
+CROPPED = ("flip_crop", "flip_crop_colours", "rotations_flip_crop")
+COLOURED = ("flip_crop_colours",)
 
 
 def check_augment(pool: ClassPool, augment: str) -> None:
@@ -31,6 +32,8 @@ def check_augment(pool: ClassPool, augment: str) -> None:
         )
     if augment in TURNED and shape[0] != shape[1]:
         raise ValueError(f"rotations need square images, not {shape[0]}x{shape[1]}")
+    if augment in COLOURED and dtype != jnp.uint8:  # floats may be of any range, and a brightness has one
+        raise ValueError(f"{augment} is for uint8 images, whose range is known, not {dtype}: take augment='flip_crop'")
 
 
 def augmented_classes(classes: int, augment: str) -> int:
@@ -78,6 +81,31 @@ def flip_crop(key: Array, x: Array, turns: Array | int = 0) -> Array:
     x = jnp.where(jax.random.bernoulli(flip_key), mirrored, x)
     top, left = jax.random.randint(crop_key, (2,), 0, 9)
     return jax.lax.dynamic_slice(jnp.pad(x, ((4, 4), (4, 4), (0, 0))), (top, left, jnp.int32(0)), x.shape)
+
+
+def scale_colours(key: Array, x: Array) -> Array:
+    """x [height, width, 1 or 3] in [0, 1] with brightness, contrast and saturation each multiplied by 0.6 to 1.4.
+
+    b x,  m + c (x - m) with m the mean grey of the image,  g + s (x - g) with g each pixel's grey; each cut to [0, 1].
+
+    Args:
+        key: a JAX random key.
+        x: an image of floats.
+
+    Returns:
+        The image of x's shape and dtype.
+
+    Reference: Lee et al. 2019, arXiv 1904.03758; Tian et al. 2020, arXiv 2003.11539, which train so.
+    """
+
+    def grey(x: Array) -> Array:  # as the eye weighs red, green and blue (ITU-R BT.601)
+        return x @ jnp.asarray([0.299, 0.587, 0.114], x.dtype)[:, None] if x.shape[-1] == 3 else x
+
+    brightness, contrast, saturation = jax.random.uniform(key, (3,), x.dtype, 0.6, 1.4)
+    x = jnp.clip(brightness * x, 0.0, 1.0)
+    mean = grey(x).mean()
+    x = jnp.clip(mean + contrast * (x - mean), 0.0, 1.0)
+    return jnp.clip(grey(x) + saturation * (x - grey(x)), 0.0, 1.0)
 
 
 def distort(key: Array, x: Array, bend: float = 0.0) -> Array:
@@ -150,6 +178,8 @@ def vary(keys: Array, x: Array, augment: str, turns: Array) -> Array:
     if augment in CROPPED:  # uint8 until the end: a quarter of the bytes to move
         x = jax.vmap(flip_crop)(keys, x, turns) if augment in TURNED else jax.vmap(flip_crop)(keys, x)
     x = to_float(x)
+    if augment in COLOURED:
+        return jax.vmap(lambda key, x: scale_colours(jax.random.fold_in(key, 1), x))(keys, x)
     if augment in BENT:
         return jax.vmap(distort_and_bend)(keys, x)
     return jax.vmap(distort)(keys, x) if augment in DISTORTED else x

@@ -7,6 +7,7 @@ AUGMENTATIONS = (
     "dihedral_affine",
     "dihedral_elastic",
     "flip_crop",
+    "flip_crop_colours",
     "rotations_flip_crop",
 )
 VARIATIONS = ("flip_crop", "affine", "elastic")  # of one image: what copies of it differ by

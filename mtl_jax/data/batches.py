@@ -28,7 +28,8 @@ def sample_batch(key: Array, pool: ClassPool, size: int = 64, augment: str = "no
         pool: what to draw from: images, features or tokens.
         size: inputs, drawn with replacement.
         augment: as in `sample_episode`: "none", "rotations" (one of four per image, each a class of its own),
-            "rotations_affine", "dihedral_affine", "dihedral_elastic", "flip_crop" or "rotations_flip_crop".
+            "rotations_affine", "dihedral_affine", "dihedral_elastic", "flip_crop", "flip_crop_colours" or
+            "rotations_flip_crop".
 
     Returns:
         Episode with query_x [size, ...], float32 in [0, 1] for uint8 images, else of the pool's dtype and values, and

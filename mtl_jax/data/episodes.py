@@ -55,8 +55,9 @@ def sample_episode(
             characters; "rotations_affine": the same, and each image moved, turned, stretched and sheared a little
             (`distort`); "dihedral_affine": so with their mirror images too, eight classes of each; "dihedral_elastic":
             so, and each image bent (`distort_and_bend`); "flip_crop": each image mirrored at random and cropped from a
-            4-pixel zero padding, for training on colour images; "rotations_flip_crop": the same, and the four rotations
-            of a class are classes. All are for images [height, width, 1 or 3], uint8 or float.
+            4-pixel zero padding, for training on colour images; "flip_crop_colours": so with brightness, contrast and
+            saturation changed (`scale_colours`); "rotations_flip_crop": as "flip_crop", and the four rotations of a
+            class are classes. All are for images [height, width, 1 or 3], uint8 or float, but the colours' for uint8.
 
     Returns:
         Episode with support_x [ways * shots, ...], float32 in [0, 1] for uint8 images, else of the pool's dtype and

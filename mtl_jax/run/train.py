@@ -77,8 +77,8 @@ def train(
         steps: meta-steps in all; a resumed run does what is left of them.
         optimizer: any optax transformation; `meta_optimizer(1e-3, steps)` unless given. Weights under theta's key
             "frozen" are masked out of it.
-        augment: "none", "rotations", "rotations_affine", "dihedral_affine", "dihedral_elastic", "flip_crop" or
-            "rotations_flip_crop"; see `sample_episode`. Validation uses none.
+        augment: "none", "rotations", "rotations_affine", "dihedral_affine", "dihedral_elastic", "flip_crop",
+            "flip_crop_colours" or "rotations_flip_crop"; see `sample_episode`. Validation uses none.
         sizes: (ways, shots, queries) of several sizes of task, one of them drawn per step, in place of one size.
         hard_tasks: after every few random steps, draw one step's tasks from the classes that those failed on (Sun et
             al. 2019, arXiv 1812.02391).

@@ -1,4 +1,4 @@
-"""The elastic augmentation: what bends an image, by how much, and that nothing else is changed by it."""
+"""What bends an image, and what changes its colours: by how much, and that nothing else is changed by it."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl_jax.data.augment import distort, distort_and_bend, variation_of
+from mtl_jax.data.augment import distort, distort_and_bend, scale_colours, variation_of
 from mtl_jax.data.episodes import sample_episode
 from mtl_jax.data.pool import ClassPool
 
@@ -59,3 +59,55 @@ def test_episodes_have_the_classes_of_mirror_images_each_bent():
     changed = np.abs(np.asarray(affine.query_x - elastic.query_x)).max((1, 2, 3))
     assert changed.min() > 0.02
     assert variation_of("dihedral_elastic") == "elastic"
+
+
+def greys(x):
+    return np.asarray(x, np.float64) @ [0.299, 0.587, 0.114]
+
+
+def test_colours_are_scaled_by_three_factors_of_their_own():
+    keys = jax.random.split(jax.random.key(0), 500)
+    scaled = jax.jit(jax.vmap(scale_colours, (0, None)))
+    flat, ramp = jnp.full((4, 4, 3), 0.5), jnp.linspace(0.4, 0.6, 16).reshape(4, 4, 1)
+    brightness = np.asarray(scaled(keys, flat), np.float64).mean((1, 2, 3)) / 0.5
+    spread = np.asarray(scaled(keys, jnp.tile(ramp, 3)), np.float64).std((1, 2, 3)) / float(ramp.std())
+    contrast = spread / brightness
+    red = jnp.tile(jnp.asarray([0.5, 0.45, 0.45]), (4, 4, 1))
+    apart = np.asarray(scaled(keys, red), np.float64)[:, 0, 0]
+    saturation = (apart[:, 0] - apart[:, 1]) / 0.05 / brightness / contrast
+    factors = np.stack((brightness, contrast, saturation))
+    assert (np.abs(factors - 1) < 0.4 + 1e-4).all()
+    np.testing.assert_allclose(factors.std(1), 0.8 / np.sqrt(12), rtol=0.1)
+    assert np.abs(np.corrcoef(factors) - np.eye(3)).max() < 0.2
+
+    x = np.random.default_rng(0).uniform(size=(6, 7, 3))
+    for b, c, s, got in zip(*factors, scaled(keys, jnp.asarray(x, jnp.float32)), strict=True):
+        want = np.clip(b * x, 0, 1)
+        mean = greys(want).mean()
+        want = np.clip(mean + c * (want - mean), 0, 1)
+        grey = greys(want)[..., None]
+        np.testing.assert_allclose(got, np.clip(grey + s * (want - grey), 0, 1), atol=1e-4)
+
+
+def test_grey_images_have_no_saturation_to_scale():
+    x = jax.random.uniform(jax.random.key(1), (5, 5, 1))
+    three = scale_colours(jax.random.key(2), jnp.tile(x, 3))
+    np.testing.assert_allclose(jnp.tile(scale_colours(jax.random.key(2), x), 3), three, atol=1e-6)
+
+
+def test_episodes_of_changed_colours_are_those_of_flip_crop_with_them_changed():
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
+    pool = ClassPool.from_arrays(images, np.repeat(np.arange(3), 4))
+    plain, changed = (sample_episode(jax.random.key(5), pool, 3, 1, 2, a) for a in ("flip_crop", "flip_crop_colours"))
+    np.testing.assert_array_equal(plain.classes, changed.classes)
+    keys = jax.random.split(jax.random.split(jax.random.key(5), 3)[2], (3, 3))[:, 1:].reshape(-1)
+    want = jax.vmap(lambda k, x: scale_colours(jax.random.fold_in(k, 1), x))(keys, plain.query_x)
+    np.testing.assert_allclose(changed.query_x, want, atol=1e-6)
+    assert float(jnp.abs(changed.query_x - plain.query_x).max((1, 2, 3)).min()) > 0.02
+    assert variation_of("flip_crop_colours") == "flip_crop"
+
+
+def test_colours_of_floats_are_refused_since_their_range_is_not_known():
+    pool = ClassPool.from_arrays(np.zeros((4, 8, 8, 3), np.float32), np.repeat(np.arange(2), 2))
+    with pytest.raises(ValueError, match=r"flip_crop_colours is for uint8 images, .* not float32: take .*'flip_crop'"):
+        sample_episode(jax.random.key(0), pool, 2, 1, 1, "flip_crop_colours")
