@@ -40,6 +40,14 @@ def test_there_are_two_examples_and_at_most_150_lines():
     assert len(TEXT.splitlines()) <= 150
 
 
+def test_the_figures_of_its_results_are_on_the_page_of_results():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    table = TEXT.partition("## Results")[2].partition("\n## ")[0]
+    figures = re.findall(r"\d+\.\d\d ± \d\.\d\d", table)
+    assert len(figures) > 20
+    assert [figure for figure in figures if figure not in page] == []
+
+
 def test_the_page_of_results_is_made_of_the_records(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "experiments")
     import results

@@ -69,7 +69,7 @@ def pmf(
         gradient passes through adapt to theta.
 
     Raises:
-        ValueError: a setting out of range, or (in adapt) inputs that cannot be translated or change_coloursed.
+        ValueError: a setting out of range, or (in adapt) inputs that are no images or maps, with pseudo queries.
 
     Reference: Hu, Li, Stuhmer, Kim and Hospedales 2022, arXiv 2204.07305.
 
