@@ -27,16 +27,16 @@ Result: one_shot and five_shots, which went on over several sittings on two shar
     0.17 % at 20 ways and 1 shot, 87.9 of 300 validation episodes by its best checkpoint, of step 6,000, as by its last,
     so that more length may not be what is missing). elastic_longer: 21 minutes beside other runs; 88 to 90 % on
     training episodes, 86.8 to 87.4 on validation ones, level; tested at 20 ways and 1 shot alone, where five
-    checkpoints together are worth 0.06 points, the whole 0.03 more than its start. The best network at 1 shot; copies
-    at test, bent too, add nothing to it (-0.02 ± 0.07 at 20 ways). unbent: 15 minutes beside other runs; 94 % on
-    training episodes and 88.0 on validation ones, its last the best; of 600 validation tasks of 20 ways it has 94.70 ±
-    0.27 % at 1 shot and 98.31 ± 0.16 at 5, task by task 0.23 ± 0.13 and 0.17 ± 0.07 more than its start (1,200 steps at
-    5e-4: 0.35 ± 0.11 and 0.09 ± 0.06): bent images are worth most when training does not end on them. With a spatial
-    mean in place of the last max-pool (--downsample mean) validation from the same start was level with its own: -0.3,
-    -0.5, +0.2 and -0.3 points after 500, 1,000, 1,500 and 2,000 steps, where it was broken off. stride: 12 minutes; 90
-    % on training episodes and 82 on validation ones; with --steps 10000 39, beside the tests and other runs: 91 % and
-    84.0, rising slowly to the end, 0.7 points better at 20 ways and 1 shot. short: 5-way 98.25 ± 0.18 % (norm
-    transductive), 97.81 ± 0.22 % (support); 5 shots 99.47 ± 0.08 %, 99.44 ± 0.08 %; 23 minutes.
+    checkpoints together are worth 0.06 points, the whole 0.03 more than its start. Copies at test, bent too, add
+    nothing to elastic (-0.02 ± 0.07 at 20 ways). unbent: 15 minutes beside other runs; 94 % on training episodes and
+    88.0 on validation ones, its last the best; of 600 validation tasks of 20 ways it has 94.70 ± 0.27 % at 1 shot and
+    98.31 ± 0.16 at 5, task by task 0.23 ± 0.13 and 0.17 ± 0.07 more than its start (1,200 steps at 5e-4: 0.35 ± 0.11
+    and 0.09 ± 0.06): bent images are worth most when training does not end on them. With a spatial mean in place of the
+    last max-pool (--downsample mean) validation from the same start was level with its own: -0.3, -0.5, +0.2 and -0.3
+    points after 500, 1,000, 1,500 and 2,000 steps, where it was broken off. stride: 12 minutes; 90 % on training
+    episodes and 82 on validation ones; with --steps 10000 39, beside the tests and other runs: 91 % and 84.0, rising
+    slowly to the end, 0.7 points better at 20 ways and 1 shot. short: 5-way 98.25 ± 0.18 % (norm transductive), 97.81 ±
+    0.22 % (support); 5 shots 99.47 ± 0.08 %, 99.44 ± 0.08 %; 23 minutes.
 """
 
 from tools import publish
