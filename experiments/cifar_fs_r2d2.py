@@ -20,7 +20,7 @@ Result: cpu: 1 shot 57.05 ± 0.72 % (norm transductive), 54.25 ± 0.69 % (suppor
     rotated: 50 minutes on a slower machine, beside the tests; validation is level at 32.2 % over the last 2,000 steps,
     at 48 % on training episodes of 20 turned classes. As good as the two of before together, which had 13,000 steps:
     turned classes take the place of steps, and do not lift the limit. By augmented copies at test (with_copies.py) the
-    network of 13,000 steps has 60.57 ± 0.72 % (3 checkpoints) and 75.12 ± 0.57 % (the best). colours: 10 minutes on a
+    network of 13,000 steps has 60.57 ± 0.72 % (3 checkpoints) and 75.12 ± 0.57 % (the best). colours: 14 minutes on a
     faster machine; 50 % on training episodes and 32.8 % of 20 ways on validation ones, level over the last 600 steps,
     and no better on the test classes: steps, turned classes and colours all end there. Of 5-way validation tasks it has
     52.6 and 68.4 %, the weights that it starts from, untrained, 52.3 and 67.9 of fewer by a lambda of 10. With the
