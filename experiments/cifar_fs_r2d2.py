@@ -24,10 +24,10 @@ Result: cpu: 1 shot 57.05 ± 0.72 % (norm transductive), 54.25 ± 0.69 % (suppor
     faster machine; 50 % on training episodes and 32.8 % of 20 ways on validation ones, level over the last 600 steps,
     and no better on the test classes: steps, turned classes and colours all end there. Of 5-way validation tasks it has
     52.6 and 68.4 %, the weights that it starts from, untrained, 52.3 and 67.9 of fewer by a lambda of 10. With the
-    features of the last two blocks, as the authors' network has them, the third's times 0.1, training has as much
-    (+0.12 ± 0.25 at 1 shot, +0.24 ± 0.22 at 5, of 1,000 validation tasks); it is not built in. A network that ends in a
-    spatial mean, from a good embedding of 9,000 batches, had 31.0 % after 600 steps, where it was broken off. paper:
-    not run.
+    features of the last two blocks, as the authors' network has them, the third's times 0.1, training so has 0.12 ±
+    0.25 points more at 1 shot and 0.24 ± 0.22 at 5, of 1,000 validation tasks; it is not built in. A network that ends
+    in a spatial mean, pre-trained by 9,000 batches, had 31.0 % of 20 ways after 600 steps, where it was broken off.
+    paper: not run.
 """
 
 from tools import publish

@@ -25,11 +25,12 @@ Result: in docs/results.md; cpu took 17 minutes of training on one of two shared
     worse than all others at 20 ways and 5 shots, 97.14 ± 0.10 % (transductive; 97.07 support; its other cells were not
     tested), though its validation (40-way) rose to the end, to 94.4 %. context: 4 minutes on a faster machine; 90.8 ±
     0.5 and 96.3 ± 0.3 % of 300 validation tasks of 20 ways at 1 and 5 shots; not tested. sharp: 3 minutes beside other
-    runs, the best validation after 50 steps; all cells lie above the paper's. What held the others back is the 20: a
-    prototypical network's features have cosines so near one another that 60-way episodes have a loss of 3.8 at 20, 0.43
-    at 800, and training spends itself on spreading them, from 87.2 % of validation episodes down to 82. At 400 the
-    start has 93.9 and 97.9 % of 300 validation tasks of 20 ways at 1 and 5 shots untrained (its own prototypes 94.0 and
-    98.0), after sharp 93.7 and 97.9, after 1,000 steps of 3e-4 93.9 and 97.7: the start is what it has.
+    runs, the best validation after 50 steps; all cells lie above the paper's. What held back the others that start from
+    a prototypical network is the 20: its features have cosines so near one another that 60-way episodes have a loss of
+    3.8 at 20, 0.43 at 800, and training spends itself on spreading them, from 87.2 % of validation episodes down to 82.
+    At 400 the start has 93.9 and 97.9 % of 300 validation tasks of 20 ways at 1 and 5 shots untrained (its own
+    prototypes 94.0 and 98.0), after sharp 93.7 and 97.9, after 1,000 steps of 3e-4 93.9 and 97.7: the start is what it
+    has.
 """
 
 from tools import publish

@@ -3,8 +3,8 @@
 Paper: Snell, Swersky and Zemel 2017, arXiv 1703.05175, prints 98.8 % and 99.7 % (5-way, 1 and 5 shots), 96.0 % and
     98.9 % (20-way).
 Command: TFDS_DATA_DIR=... python experiments/omniglot_protonet.py [--setting
-    one_shot|longer|affine|mirrored|elastic|elastic_longer|unbent|stride|five_shots|short] [--out
-    runs/omniglot_protonet] [--init RUN] [--resume]
+    one_shot|longer|affine|mirrored|elastic|elastic_longer|unbent|stride|five_shots|short]
+    [--out runs/omniglot_protonet] [--init RUN] [--resume]
 Setting: Vinyals split, 28x28, four rotations as classes in training, conv4-64, 60-way episodes of 5 queries, one per
     step, Adam 2e-3 cosine, seed 0, best of the validations (60-way, 100 episodes); 1,000 test episodes of 15 queries,
     upright characters. one_shot: 1-shot episodes, 10,000 steps. longer: 3,000 more from the network of one_shot

@@ -57,7 +57,7 @@ def matching(
     Note: the paper's softmax is of bare cosines, whose range leaves it nearly flat; a temperature of 1 gives that.
     Full context depends on the order of the support set, of which the paper says nothing; `sample_episode` draws
     which class is whose label, so that places tell nothing. h_0 is 0. Cosines of a network that prototypes have trained
-    lie close together: on protonet-omniglot's, 10 leaves the loss near that of guessing and 400 suits.
+    lie close together: on protonet-omniglot's the loss of 60 ways is 3.8 at 20, where guessing has 4.1, and 0.9 at 400.
     """
     check_counts(context_steps=context_steps, ways=ways)
     check_above(temperature=temperature)
