@@ -9,6 +9,7 @@ from mtl_jax.app import own_code
 from mtl_jax.app.methods import find_method
 from mtl_jax.app.settings import Settings
 from mtl_jax.learners.copies import with_copies
+from mtl_jax.learners.distillation import Teacher
 from mtl_jax.learners.ensemble import ensemble as predict_together
 from mtl_jax.types import Array, Learner, Model
 
@@ -58,6 +59,7 @@ def build_learner(
     counted: bool = False,
     ensemble: int = 1,
     copies: Mapping[str, Any] | None = None,
+    teacher: Teacher | None = None,
 ) -> Learner:
     """The run's learner, for tasks of `ways` classes; those of its training unless given.
 
@@ -68,6 +70,7 @@ def build_learner(
         counted: whether the learner, where it can, counts the ways of each task, which differ.
         ensemble: how many networks are to predict together.
         copies: {"vary", "support_copies", "query_copies"}: of each image at test, see `learners.copies.with_copies`.
+        teacher: what its pre-training learns from beside labels; a learner that is only tested needs none.
 
     Raises:
         ValueError: ways that its head does not have, or a setting out of the factory's range.
@@ -81,7 +84,7 @@ def build_learner(
         )
     net = network(settings, ways if method.network == "head" else None, method.network == "maps")
     outside = {"ways": None if counted else ways, "classes": settings.task.classes, "progress": progress}
-    outside |= {"width": settings.network.width, "norm": settings.network.norm}
+    outside |= {"width": settings.network.width, "norm": settings.network.norm, "teacher": teacher}
     needs = {k: outside[k] for k in method.needs if outside[k] is not None}
     own = own_code.is_place(settings.learner)
     factory = own_code.load(settings.learner) if own else getattr(learners, method.function)
@@ -94,10 +97,10 @@ def build_learner(
     return with_copies(learner, **copies) if copies else learner
 
 
-def over_the_run(settings: Settings) -> Learner | Callable[[Array], Learner]:
+def over_the_run(settings: Settings, teacher: Teacher | None = None) -> Learner | Callable[[Array], Learner]:
     """What the trainer is given: the learner, or step -> learner for a method that changes with its progress."""
     counted = bool(settings.task.sizes)
     if "progress" not in find_method(settings.learner).needs:
-        return build_learner(settings, counted=counted)
+        return build_learner(settings, counted=counted, teacher=teacher)
     steps = settings.outer.steps
     return lambda step: build_learner(settings, progress=step / steps, counted=counted)

@@ -17,6 +17,7 @@ from mtl_jax.app.methods import (
 )
 from mtl_jax.app.runs import changes, load_pool, load_theta, read_result, read_settings, seconds_so_far
 from mtl_jax.app.settings import Settings
+from mtl_jax.app.teacher import teacher_of
 from mtl_jax.app.transfer import check_start, move_network
 from mtl_jax.data import datasets, sources
 from mtl_jax.data.batches import batch_classes
@@ -89,9 +90,8 @@ def launch(
         if not quiet:
             given["callbacks"].append(stack.enter_context(_progress(settings)))
         run = train(
-            over_the_run(settings),
-            pool,
-            jax.random.key(settings.run.seed),
+            pool=pool,
+            key=jax.random.key(settings.run.seed),
             out=out,
             config=config,
             resume=resume,
@@ -147,9 +147,8 @@ def launch_seeds(
         if not quiet:
             given["callbacks"].append(stack.enter_context(_progress(settings)))
         runs = train_seeds(
-            over_the_run(settings),
-            pool,
-            keys,
+            pool=pool,
+            keys=keys,
             out=folders,
             configs=[given_of(one) for one in each],
             average=settings.outer.average,
@@ -192,6 +191,7 @@ def _prepare(settings: Settings) -> tuple[Settings, Any, dict[str, Any]]:
         task = replace(task, classes=batch_classes(pool, augment))
         given["source"] = sources.class_batches(task.batch, augment)
     settings = replace(settings, task=task)
+    given["learner"] = over_the_run(settings, teacher_of(settings))
     build_learner(settings)  # what does not fit is refused before anything is drawn
     val = load_pool(settings, "val") if "val" in facts.splits else None
     check_kept(of_run.keep_best, outer.steps, of_run.val_every, val is not None, True)

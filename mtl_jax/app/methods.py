@@ -40,8 +40,7 @@ class Method(NamedTuple):
         trains_on: "tasks", or "batches" of all source classes.
         pretrained: its body is pre-trained on all source classes, by itself unless it is given.
         needs: arguments of the factory that the application fills: "ways" of the tasks, "classes" of the source,
-            "width" and "norm" of the network,
-            "progress" of the run.
+            "width" and "norm" of the network, "progress" of the run, the "teacher" of its pre-training.
         prefers: settings of the outer loop that differ from everyone's.
         undecayed: theta's keys that weight decay leaves alone.
         transductive: its answer for a query depends on the task's other queries, whatever the network's normalisation.
@@ -67,7 +66,8 @@ SLOW_BODY = {"lr_multipliers": {"scale": 0.1, "shift": 0.1, "adapters": 0.1, "bo
 ONE_BATCH = {"tasks": 1, "meta_lr": 2e-3}
 QUICK_CENTRE = {**ONE_BATCH, "lr_multipliers": {"centre": 10.0}}  # which starts at 0, far from where it ends
 OF_SOURCE = ("classes", "ways")
-OUTSIDE = ("ways", "classes", "width", "norm", "progress")  # what `needs` may hold
+TAUGHT = (*OF_SOURCE, "teacher")
+OUTSIDE = ("ways", "classes", "width", "norm", "progress", "teacher")  # what `needs` may hold
 METHODS: Mapping[str, Method] = {
     "maml": Method("maml", "maml"),
     "fomaml": Method("maml", "fomaml"),
@@ -85,10 +85,10 @@ METHODS: Mapping[str, Method] = {
     "r2d2": Method("ridge", "r2d2", "features", needs=("ways",), prefers=FAST),
     "lstm": Method("lstm", "lstm", prefers=GATES),
     "mtl": Method("mtl", "mtl", pretrained=True, prefers=SLOW_BODY, undecayed=("scale",)),
-    "finetune": Method("finetune", "finetune", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
+    "finetune": Method("finetune", "finetune", "features", "batches", needs=TAUGHT, prefers=ONE_BATCH),
     "baseline-pp": Method("finetune", "baseline_pp", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
     "simpleshot": Method("simpleshot", "simpleshot", "features", "batches", needs=OF_SOURCE, prefers=QUICK_CENTRE),
-    "rfs": Method("rfs", "rfs", "features", "batches", needs=OF_SOURCE, prefers=ONE_BATCH),
+    "rfs": Method("rfs", "rfs", "features", "batches", needs=TAUGHT, prefers=ONE_BATCH),
     "meta-baseline": Method("meta_baseline", "meta_baseline", "features", pretrained=True, needs=("ways",)),
     "feat": Method("feat", "feat", "features", pretrained=True, needs=("ways",)),
     "metaoptnet": Method("metaoptnet", "metaoptnet", "features", needs=("ways",), prefers=FAST),
@@ -145,7 +145,7 @@ def method_options(method: Method) -> dict[str, Option]:
 def has_setting(method: Method, name: str) -> bool:
     """Whether one of the common settings concerns the method."""
     only = all_fields()[name].metadata.get("only")
-    has = {"tasks": method.trains_on == "tasks", "batches": method.trains_on == "batches"}
+    has = {of: method.trains_on == of for of in ("tasks", "batches")} | {"taught": "teacher" in method.needs}
     return only is None or has.get(only, method.pretrained)
 
 

@@ -21,7 +21,8 @@ def setting(default: Any, about: str, **limits: Any) -> Any:
         default: what stands unless it is given.
         about: one line of help, with the unit.
         limits: least, most (numbers); above, below (numbers it must lie between); choices (words); only ("tasks",
-            "batches" or "pretrained": the methods that have it); option=False for what is found out rather than given.
+            "batches", "pretrained" or "taught": the methods that have it); option=False for what is found out rather
+            than given.
     """
     return field(default=default, metadata={"about": about, **limits})
 
@@ -95,6 +96,12 @@ class NetworkSettings:
         least=1,
         most=10**9,
         only="pretrained",
+    )
+    teacher: str | None = setting(
+        None,
+        "folder of a run whose outputs for the source classes are learned beside the labels (distillation), a half of "
+        "the loss at a temperature of 4",
+        only="taught",
     )
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.learners.checks import check_above, check_counts, check_share, checked, feature_network, seen_labels
+from mtl_jax.learners.distillation import Teacher, check_teacher, learn_from
 from mtl_jax.learners.inner import check_inner, inner_loop, linear
 from mtl_jax.learners.objective import as_dtype, count_ways, never_absent, objective
 from mtl_jax.learners.protonet import class_means, cosine, unit
@@ -33,6 +34,7 @@ def finetune(
     head: Literal["linear", "logistic", "centroid"] = "linear",
     label_smoothing: float = 0.0,
     ways: int | None = None,
+    teacher: Teacher | None = None,
 ) -> Learner:
     """Pre-train a network with all source classes, freeze it, and give each task a new head (Baseline).
 
@@ -54,6 +56,8 @@ def finetune(
             sees no scale and ends where scikit-learn does.
         label_smoothing: share of each pre-training target that is spread evenly over all classes, in [0, 1).
         ways: classes of a task; counted from the support labels unless given.
+        teacher: `distillation.Teacher`, a trained network whose outputs for the same classes the pre-training learns
+            too (distillation).
 
     Returns:
         Learner; theta is {"net", "classes": {kernel [d, classes], bias [classes]}}, phi is Fitted(head, present,
@@ -61,9 +65,10 @@ def finetune(
         for each support example; those past the true ways never win.
 
     Raises:
-        ValueError: a setting out of range, or (in loss) labels that are floats, or of more classes than there are.
+        ValueError: a setting out of range, or (in loss) labels that are floats, or of more classes than there are, or
+            a teacher of others.
 
-    Reference: Chen, Liu, Kira, Wang and Huang 2019, arXiv 1904.04232.
+    Reference: Chen, Liu, Kira, Wang and Huang 2019, arXiv 1904.04232; the teacher: Tian et al. 2020, arXiv 2003.11539.
 
     Note: the authors' code takes 100 epochs in batches of 4 with momentum and dampening of 0.9 each and a weight decay
     of 1e-3; here each step sees the whole support set, without either. Their features are of frozen running moments.
@@ -72,7 +77,7 @@ def finetune(
     """
     if inner_optimizer is not None and head != "linear":
         raise ValueError(f"the {head} head takes no inner_optimizer: leave it out, or take head='linear'")
-    return _transfer(net, classes, inner_lr, inner_steps, inner_optimizer, head, None, label_smoothing, ways)
+    return _transfer(net, classes, inner_lr, inner_steps, inner_optimizer, head, None, label_smoothing, ways, teacher)
 
 
 @checks_arguments
@@ -120,6 +125,7 @@ def _transfer(
     scale: float | Array | None,
     label_smoothing: float | Array,
     ways: int | None,
+    teacher: Teacher | None = None,
 ) -> Learner:
     """Both methods; a "cosine" head is so in pre-training as well, a "centroid" one in tasks alone."""
     check_counts(classes=classes, ways=ways)
@@ -127,6 +133,8 @@ def _transfer(
     if inner_optimizer is None:
         check_above(inner_lr=inner_lr)
     check_share(")", label_smoothing=label_smoothing)
+    if teacher is not None:
+        check_teacher(teacher)
     net = feature_network(net, "baseline_pp" if head == "cosine" else "finetune")
     rule = inner_optimizer or optax.sgd(inner_lr, momentum=0.9)
     source_scale = (2.0 if classes <= 200 else 10.0) if scale is None else scale
@@ -183,6 +191,8 @@ def _transfer(
         if isinstance(label_smoothing, jax.Array) or label_smoothing > 0:
             share = as_dtype(label_smoothing, logits.dtype)
             value = (1.0 - share) * value - share * jax.nn.log_softmax(logits).mean()
+        if teacher is not None:
+            value = learn_from(teacher, value, logits, episode.query_x)
         return value, metrics
 
     return checked(Learner(init, adapt, predict, loss), labels_only=True, of_source=True)

@@ -1,6 +1,7 @@
 """RFS: a good embedding is all you need: logistic regression on pre-trained features of length 1."""
 
 from mtl_jax.learners.checks import check_counts, feature_network
+from mtl_jax.learners.distillation import Teacher
 from mtl_jax.learners.finetune import finetune
 from mtl_jax.models.arguments import checks_arguments
 from mtl_jax.types import Learner, Model
@@ -8,7 +9,12 @@ from mtl_jax.types import Learner, Model
 
 @checks_arguments
 def rfs(
-    net: Model, classes: int, inner_steps: int = 100, label_smoothing: float = 0.0, ways: int | None = None
+    net: Model,
+    classes: int,
+    inner_steps: int = 100,
+    label_smoothing: float = 0.0,
+    ways: int | None = None,
+    teacher: Teacher | None = None,
 ) -> Learner:
     """Pre-train a network with all source classes, then solve a logistic regression of each task's support set.
 
@@ -23,6 +29,8 @@ def rfs(
         inner_steps: accelerated gradient steps of the solver, at least 1; 100 end where scikit-learn does.
         label_smoothing: share of each pre-training target that is spread evenly over all classes, in [0, 1).
         ways: classes of a task; counted from the support labels unless given.
+        teacher: `distillation.Teacher`, the first network of the paper's self-distillation: its outputs for the same
+            classes are learned too, by a second network of any kind.
 
     Returns:
         Learner; theta is {"net", "classes": {kernel [d, classes], bias [classes]}}, phi is finetune's
@@ -33,9 +41,12 @@ def rfs(
 
     Reference: Tian, Wang, Krishnan, Tenenbaum and Isola 2020, arXiv 2003.11539.
 
-    Note: without the paper's self-distillation, a second training towards the first network's outputs. The augmented
-    copies of the support set that the authors' code takes at test are `learners.copies.with_copies`.
+    Note: a teacher's share of 1/2 and its temperature of 4 are the authors'; here it normalises each batch by the
+    batch's own moments, as in its training, and theirs by running ones. The augmented copies of the support set that
+    the authors' code takes at test are `learners.copies.with_copies`.
     """
     check_counts(inner_steps=inner_steps)
     net = feature_network(net, "rfs")
-    return finetune(net, classes, 1.0, inner_steps, head="logistic", label_smoothing=label_smoothing, ways=ways)
+    return finetune(
+        net, classes, 1.0, inner_steps, head="logistic", label_smoothing=label_smoothing, ways=ways, teacher=teacher
+    )
