@@ -41,10 +41,15 @@ FROM_PROTONET = CPU | {
 }  # fmt: skip
 ROTATED = FROM_PROTONET | {"augment": "rotations_flip_crop", "steps": 9000, "keep_best": 1}
 COLOURS = FROM_PROTONET | {"augment": "flip_crop_colours", "steps": 7000}
+DISTILLED = FROM_PROTONET | {
+    "init_lambda": 300.0, "init_scale": 30.0, "meta_lr": 1e-4, "lr_multipliers": {"ridge": 100.0}, "steps": 1000,
+    "val_every": 200, "keep_best": 1,
+}  # fmt: skip
 PAPER = CPU | {"shots": 5, "queries": 15, "steps": 60000, "meta_lr": 5e-3, "val_every": 1000}
 
 if __name__ == "__main__":
     settings = {
-        "cpu": CPU, "from_protonet": FROM_PROTONET, "rotated": ROTATED, "colours": COLOURS, "paper": PAPER,
+        "cpu": CPU, "from_protonet": FROM_PROTONET, "rotated": ROTATED, "colours": COLOURS,
+        "distilled": DISTILLED, "paper": PAPER,
     }  # fmt: skip
     publish("cifar_fs_r2d2", __doc__, settings)

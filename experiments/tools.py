@@ -61,11 +61,12 @@ def publish(
     parser.add_argument("--steps", type=int, help="meta-steps (default: the setting's)")
     parser.add_argument("--out", type=Path, default=Path("runs") / name)
     parser.add_argument("--init", help="folder of a run whose network to start from")
+    parser.add_argument("--teacher", help="folder of a run whose outputs a pre-training learns too")
     parser.add_argument("--resume", action="store_true")
     args = parse_seeds(parser, [0])
     configure_cpu()
     at = commit()
-    asked = {k: v for k, v in vars(args).items() if k in ("steps", "init") and v is not None}
+    asked = {k: v for k, v in vars(args).items() if k in ("steps", "init", "teacher") and v is not None}
     with one_line(parser):
         of_run = resolve_settings({**settings[args.setting], **asked})
         alone = len(args.seeds) == 1
