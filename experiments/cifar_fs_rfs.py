@@ -13,8 +13,8 @@ Result: alone: 7 minutes on one of two shared CPU cores, beside other runs; 49.6
     self-distillation): 8 minutes, 50.4 ± 1.3 and 65 %. teacher: 20 minutes; 55.1 ± 1.4 % of 200 validation tasks, 70 %
     in training batches. taught: 17 minutes; 52.8 ± 1.3 % of validation tasks, 66 % in training batches. Of 600 other
     validation tasks it has 51.6 and 69.1 % (1 and 5 shots), paired with alone 2.9 and 2.8 points more. longer: 17
-    minutes; 53.0 ± 1.3 % of validation tasks, 68 % in training batches: R2-D2 goes on from it (cifar_fs_r2d2.py
-    --setting distilled).
+    minutes, in docs/results.md beside alone; 53.0 ± 1.3 % of validation tasks, 68 % in training batches: R2-D2 goes on
+    from it (cifar_fs_r2d2.py --setting distilled).
 """
 
 from tools import publish
