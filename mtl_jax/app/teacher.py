@@ -25,8 +25,9 @@ def teacher_of(settings: Settings) -> Teacher | None:
     lacks = f"the teacher {folder} is a run of {there.learner}, whose outputs are"
     if find_method(there.learner).trains_on != "batches":
         raise ValueError(f"{lacks} not of source classes: give one of mtl-jax pretrain")
-    for name in ("dataset", "split_file", "classes", "image_shape"):
-        own, other = getattr(settings.task, name), getattr(there.task, name)
+    here, other_run = (vars(of.task) | {"backbone": of.network.backbone} for of in (settings, there))
+    for name in ("dataset", "split_file", "classes", "image_shape", "backbone"):
+        own, other = here[name], other_run[name]
         if own != other:
             said = name.replace("_", "-")
             raise ValueError(

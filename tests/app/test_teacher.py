@@ -91,6 +91,10 @@ def test_another_kind_of_teacher_is_refused_in_one_line(first, tmp_path, capsys,
 def test_a_teacher_of_other_data_or_with_a_head_of_cosines_is_refused(first, tmp_path):
     with pytest.raises(ValueError, match="first has dataset glyphs, and this run fc100: it must be of the same"):
         teacher_of(change(read_settings(first), teacher=str(first), dataset="fc100"))
+    over = {"model": "linear", "norm": "frozen", "backbone": "lite0", "augment": "none"}
+    here = change(read_settings(first), teacher=str(first), **over, width=None, downsample=None)
+    with pytest.raises(ValueError, match="first has backbone None, and this run lite0"):
+        teacher_of(here)
     cosines = {**SMALL, "learner": "baseline-pp"}
     launch(resolve_settings(cosines), tmp_path / "cosines", quiet=True)
     with pytest.raises(ValueError, match="is a run of baseline-pp, whose outputs are cosines"):
