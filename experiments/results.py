@@ -58,8 +58,8 @@ have them all; those of mtl on FC100, over three seeds, stand there alone, as do
 beside the same network without, which counts here. "Reached" where the interval holds the paper's figure or lies above
 it. Networks are not always the paper's own: those named "max pool", and ANIL's at 20 ways, have max-pool where their
 papers have strides; those named "mean", on mini-ImageNet, end in a spatial mean where theirs have a last max-pool. Most
-start from a network that another method has trained, where the papers start from nothing; the one of R2-D2 on CIFAR-FS
-was taught by a ResNet-12 of the same classes (cifar fs rfs), which its paper has not.
+start from a network that another method has trained, where the papers start from nothing; those of R2-D2 and MAML on
+CIFAR-FS were taught by a ResNet-12 of the same classes (cifar fs rfs), which their papers have not.
 
 | method | data | ways, shots | paper | as it tests | reached | record | 15 upright queries | record |
 |---|---|---|---|---|---|---|---|---|"""
