@@ -33,17 +33,18 @@ Result: in docs/results.md. reptile_20: 8 minutes of training on one of two shar
     far from 0. That maml_5 was not tested on the test classes, nor reptile_20 under norm support. fomaml_5: 3 minutes
     beside other runs, after 33 of its start's; 99.3 % of validation tasks after 25 steps as after 50: the start, by 40
     inner steps of a new head and all layers, is what it has. meta_sgd_5: 3 minutes, 98.4 % of validation tasks after 25
-    steps as after 50. reptile_5: 2 minutes; 98.6 % of validation tasks (1 shot, 9 queries) after 100 steps as after
-    200; by three seeds (--seeds 0 1 2) within 0.1 points of one another. maml_20: 7 minutes beside another run; 93.0 %
-    of 60 validation tasks (2 queries) after 25 steps, 92.9 after 50. Its start, half trained, and a new head have 92.9,
-    93.5 ± 1.1 of 100 tasks of one query by 40, 100 inner steps (92.9 by 100 of rate 0.02; ANIL's head alone 94.1), of
-    40 tasks of 5 shots 93.8, 96.2 ± 1.0 by 20, 40 (ANIL's head 97.4 by 100): the more steps, the better, which is why
-    80 were taken: 18 minutes of test at 1 shot, 110 at 5. From the whole start 40 validation tasks of 5 shots have
-    94.0, 97.5 and 97.9 % by 20 steps, 20 with --inner-momentum 0.9, 40 so (ANIL's head alone 98.1 by 80); 100 of 1 shot
-    93.2 by 40 so, 94.0 at a rate of 0.02 (95.0 by 80 of the head), and no more from a head of zeros. From ANIL's
-    network and head (omniglot_anil.py --setting elastic), 150 steps and 40 at test, it had 93.72 ± 0.32 % by the
-    paper's protocol. maml_5 by 120 steps at test, of the start half trained: 99.5 % of 100 validation tasks where 40
-    have 99.4, 98.6 of 400 at 1 shot where 40 have 98.4; at a rate of 0.02 tasks begin to diverge (97.2 by 60).
+    steps as after 50; by three seeds, 2 minutes each on a faster machine, within 0.3 points of one another at 1 shot
+    and 0.1 at 5 by the paper's protocol. reptile_5: 2 minutes; 98.6 % of validation tasks (1 shot, 9 queries) after 100
+    steps as after 200; by three seeds (--seeds 0 1 2) within 0.1 points of one another. maml_20: 7 minutes beside
+    another run; 93.0 % of 60 validation tasks (2 queries) after 25 steps, 92.9 after 50. Its start, half trained, and a
+    new head have 92.9, 93.5 ± 1.1 of 100 tasks of one query by 40, 100 inner steps (92.9 by 100 of rate 0.02; ANIL's
+    head alone 94.1), of 40 tasks of 5 shots 93.8, 96.2 ± 1.0 by 20, 40 (ANIL's head 97.4 by 100): the more steps, the
+    better, which is why 80 were taken: 18 minutes of test at 1 shot, 110 at 5. From the whole start 40 validation tasks
+    of 5 shots have 94.0, 97.5 and 97.9 % by 20 steps, 20 with --inner-momentum 0.9, 40 so (ANIL's head alone 98.1 by
+    80); 100 of 1 shot 93.2 by 40 so, 94.0 at a rate of 0.02 (95.0 by 80 of the head), and no more from a head of zeros.
+    From ANIL's network and head (omniglot_anil.py --setting elastic), 150 steps and 40 at test, it had 93.72 ± 0.32 %
+    by the paper's protocol. maml_5 by 120 steps at test, of the start half trained: 99.5 % of 100 validation tasks
+    where 40 have 99.4, 98.6 of 400 at 1 shot where 40 have 98.4; at a rate of 0.02 tasks begin to diverge (97.2 by 60).
     mamlpp_5: 8 minutes beside other runs; 98.8 % of 100 validation tasks (5 queries) after 20 steps, 98.9 after 60 and
     100; the mean rate of the first convolution has become 0.002, of the others and the head 0.008. Its best checkpoint
     was tested alone, at 1 shot: five together, as the paper has it, take more than half an hour. mamlpp_20: 24 minutes
