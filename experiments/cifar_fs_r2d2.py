@@ -29,12 +29,12 @@ Result: cpu: 1 shot 57.05 ± 0.72 % (norm transductive), 54.25 ± 0.69 % (suppor
     features of the last two blocks, as the authors' network has them, the third's times 0.1, training so has 0.12 ±
     0.25 points more at 1 shot and 0.24 ± 0.22 at 5, of 1,000 validation tasks; it is not built in. distilled: 7 minutes
     beside the tests, in docs/results.md; 58 % on training episodes and 34.5 % of 20 ways on validation ones after 1,600
-    steps, 34.4 after 2,000. The teacher is what it gains by: from the network without one (cifar_fs_rfs.py --setting
-    alone) the same command has 3.34 ± 0.54 and 3.04 ± 0.43 points less of 600 validation tasks at 1 and 5 shots. From
-    the network before (setting taught) 4,000 steps with lambda from 1 at rate 1e-3 end at 32.1 %, and at 5 shots lose
-    2.9 points of 600 validation tasks; from the same one as here 1,000 of rate 1e-4 have 33.7 %. A network that ends in
-    a spatial mean, pre-trained by 9,000 batches, had 31.0 % of 20 ways after 600 steps, where it was broken off. paper:
-    not run.
+    steps, 34.4 after 2,000. From the network without a teacher (cifar_fs_rfs.py --setting alone, 8,000 batches and not
+    20,000) the same command has 3.34 ± 0.54 and 3.04 ± 0.43 points less of 600 validation tasks at 1 and 5 shots; how
+    much of that is length, cifar_fs_rfs.py says of its networks. From the network before (setting taught) 4,000 steps
+    with lambda from 1 at rate 1e-3 end at 32.1 %, and at 5 shots lose 2.9 points of 600 validation tasks; from the same
+    one as here 1,000 of rate 1e-4 have 33.7 %. A network that ends in a spatial mean, pre-trained by 9,000 batches, had
+    31.0 % of 20 ways after 600 steps, where it was broken off. paper: not run.
 """
 
 from tools import publish
