@@ -35,6 +35,8 @@ def teacher_of(settings: Settings) -> Teacher | None:
                 "and inputs"
             )
     theta = jax.tree.map(jnp.asarray, load_theta(folder, there))
+    if not isinstance(theta, dict) or not {"net", "classes"} <= theta.keys():  # somebody's own method
+        raise ValueError(f"{lacks} not of a network and a head that are known: give one of mtl-jax pretrain")
     if "bias" not in theta["classes"]:
         raise ValueError(f"{lacks} cosines: give one of mtl-jax pretrain")
     net = network(there, None)

@@ -99,3 +99,25 @@ def test_a_teacher_of_other_data_or_with_a_head_of_cosines_is_refused(first, tmp
     launch(resolve_settings(cosines), tmp_path / "cosines", quiet=True)
     with pytest.raises(ValueError, match="is a run of baseline-pp, whose outputs are cosines"):
         teacher_of(change(read_settings(first), teacher=str(tmp_path / "cosines")))
+
+
+OWN = """
+from mtl_jax import Learner, learners
+
+
+def mine(net, classes, ways=None):
+    of = learners.finetune(net, classes, ways=ways)
+    return Learner(
+        lambda key, x: {"all": of.init(key, x)},
+        lambda theta, x, y: of.adapt(theta["all"], x, y),
+        lambda theta, phi, x: of.predict(theta["all"], phi, x),
+        lambda theta, episode: of.loss(theta["all"], episode),
+    )
+"""
+
+
+def test_a_method_of_ones_own_that_keeps_its_head_elsewhere_cannot_teach(first, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    launch(resolve_settings({**SMALL, "learner": f"{tmp_path / 'own.py'}:mine"}), tmp_path / "mine", quiet=True)
+    with pytest.raises(ValueError, match="not of a network and a head that are known: give one of mtl-jax pretrain"):
+        teacher_of(change(read_settings(first), teacher=str(tmp_path / "mine")))
